@@ -1,0 +1,315 @@
+"""The storage contract, in prose. `memory` and `postgres` keep it to the cursor and the error.
+
+Reading is apart from changing. A `TenantReader` sees what is committed, one statement at a time.
+A `UnitOfWork` changes things: all of it is committed on leaving its block, none of it when the
+block raises; after any error the unit is over. Units of one tenant that touch the same row wait
+for each other, so what `get` returned in a unit still holds when the unit saves. Units are never
+nested, and nothing slow (a password hash, a call elsewhere) happens inside one.
+
+There is no store without a tenant: `read` and `unit` take the prefix of a registry row, and every
+id, email and cursor of another tenant is simply unknown.
+
+Every method raises Unavailable when the store cannot be reached, having promised nothing. Values
+are those that `grammar` has accepted. Instants are aware and in UTC, to the microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter, TenantFilter
+from db.namespace import TenantPrefix
+from db.pages import Page, PageRequest
+from db.records import (
+    Agent,
+    AuditEvent,
+    Credential,
+    OperatorEvent,
+    Revocation,
+    SigningKey,
+    Standing,
+    Tenant,
+)
+
+# The fields of a record that a reader is to fetch; None fetches all of them. The sort key, and the
+# id that a batch is keyed by, are always there.
+Wanted = Collection[str] | None
+
+
+class AgentReader(Protocol):
+    async def get(self, agent_id: UUID) -> Agent | None: ...
+
+    async def get_many(
+        self, agent_ids: Collection[UUID], wanted: Wanted = None
+    ) -> Mapping[UUID, Agent]:
+        """Those that exist; order and repetition of the ids do not matter."""
+        ...
+
+    async def by_email(self, email: str) -> Agent | None:
+        """Exactly as written: addresses are compared byte by byte."""
+        ...
+
+    async def page(
+        self,
+        request: PageRequest,
+        filter: AgentFilter = AgentFilter(),
+        order: AgentOrder = AgentOrder.CREATED_AT_DESC,
+        wanted: Wanted = None,
+    ) -> Page[Agent]:
+        """By `created_at`, then by `agent_id` in the same direction. Raises InvalidCursor."""
+        ...
+
+    async def count(self, filter: AgentFilter = AgentFilter(), cap: int = 10_000) -> int:
+        """How many match; `cap + 1` stands for more than `cap`."""
+        ...
+
+
+class CredentialReader(Protocol):
+    async def get(self, credential_id: UUID) -> Credential | None: ...
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        """Those usable at `now`, newest first: what a client's secret is compared with."""
+        ...
+
+    async def page(
+        self,
+        request: PageRequest,
+        filter: CredentialFilter = CredentialFilter(),
+        wanted: Wanted = None,
+    ) -> Page[Credential]:
+        """Newest first, then by `credential_id` descending. Raises InvalidCursor."""
+        ...
+
+    async def pages(
+        self,
+        client_ids: Collection[UUID],
+        request: PageRequest,
+        filter: CredentialFilter = CredentialFilter(),
+        wanted: Wanted = None,
+    ) -> Mapping[UUID, Page[Credential]]:
+        """`page` for each client, in one statement; its cursors are those of `page` with that
+        `client_id` in the filter. Every id asked for has a page, if an empty one."""
+        ...
+
+    async def count(self, filter: CredentialFilter = CredentialFilter(), cap: int = 10_000) -> int:
+        """As for agents."""
+        ...
+
+
+class AuditReader(Protocol):
+    """`since` is the start of the retention window: what is older is not there. It is no part of
+    a cursor, so a page can be continued while the window moves."""
+
+    async def get(self, event_id: UUID, since: datetime) -> AuditEvent | None: ...
+
+    async def page(
+        self,
+        request: PageRequest,
+        since: datetime,
+        filter: AuditEventFilter = AuditEventFilter(),
+        wanted: Wanted = None,
+    ) -> Page[AuditEvent]:
+        """By `event_id` descending, which is newest first. Raises InvalidCursor."""
+        ...
+
+    async def pages(
+        self,
+        agent_ids: Collection[UUID],
+        request: PageRequest,
+        since: datetime,
+        filter: AuditEventFilter = AuditEventFilter(),
+        wanted: Wanted = None,
+    ) -> Mapping[UUID, Page[AuditEvent]]:
+        """`page` for each agent, in one statement, as `CredentialReader.pages`."""
+        ...
+
+    async def count(
+        self, since: datetime, filter: AuditEventFilter = AuditEventFilter(), cap: int = 10_000
+    ) -> int:
+        """As for agents."""
+        ...
+
+
+class RevocationReader(Protocol):
+    async def contains(self, jti: UUID) -> bool: ...
+
+    async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
+        """What decides about a live token, in one statement; None when the agent is unknown."""
+        ...
+
+
+class TenantReader(Protocol):
+    @property
+    def agents(self) -> AgentReader: ...
+    @property
+    def credentials(self) -> CredentialReader: ...
+    @property
+    def audit(self) -> AuditReader: ...
+    @property
+    def revocations(self) -> RevocationReader: ...
+
+
+class AgentStore(Protocol):
+    async def add(self, agent: Agent) -> None:
+        """Raises EmailTaken, for addresses of decommissioned agents too."""
+        ...
+
+    async def get(self, agent_id: UUID) -> Agent | None:
+        """Holds the row until the unit ends."""
+        ...
+
+    async def save(self, agent: Agent) -> None:
+        """Replaces every field but `agent_id`, `email` and `created_at`, which keep their first
+        value. Raises NotFound."""
+        ...
+
+
+class CredentialStore(Protocol):
+    async def add(self, credential: Credential) -> None:
+        """Raises NotFound when `client_id` names no agent."""
+        ...
+
+    async def get(self, credential_id: UUID) -> Credential | None:
+        """Holds the row until the unit ends."""
+        ...
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        """As the reader's, within the unit."""
+        ...
+
+    async def save(self, credential: Credential) -> None:
+        """Replaces `status`, `expires_at`, `revoked_at`, `label` and `last_used_at`.
+
+        Raises NotFound.
+        """
+        ...
+
+    async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
+        """Revokes every credential of the client whose status is active, expired ones included;
+        their ids, oldest first."""
+        ...
+
+
+class AuditStore(Protocol):
+    async def append(self, *events: AuditEvent) -> None:
+        """Appends, and there is nothing else: no event is ever changed or deleted here. An
+        `event_id` that is already there is left as it is, so a repeated append is harmless."""
+        ...
+
+
+class RevocationStore(Protocol):
+    async def add(self, revocation: Revocation) -> bool:
+        """Whether it is new; a repeated one is left as it was."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    @property
+    def agents(self) -> AgentStore: ...
+    @property
+    def credentials(self) -> CredentialStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def revocations(self) -> RevocationStore: ...
+
+
+class TenantDirectory(Protocol):
+    async def get(self, slug: str) -> Tenant | None: ...
+
+    async def page(
+        self, request: PageRequest, filter: TenantFilter = TenantFilter()
+    ) -> Page[Tenant]:
+        """By slug, in the order of its bytes. Raises InvalidCursor."""
+        ...
+
+    async def count(self, filter: TenantFilter = TenantFilter(), cap: int = 10_000) -> int:
+        """As for agents."""
+        ...
+
+
+class OperatorEventReader(Protocol):
+    async def page(self, request: PageRequest) -> Page[OperatorEvent]:
+        """By `event_id` descending, which is newest first. Raises InvalidCursor."""
+        ...
+
+
+class SigningKeyReader(Protocol):
+    async def all(self) -> Sequence[SigningKey]:
+        """Every key that is not retired, oldest first."""
+        ...
+
+
+class RegistryReader(Protocol):
+    """What all tenants share. Only this is read without a tenant."""
+
+    @property
+    def tenants(self) -> TenantDirectory: ...
+    @property
+    def operator_events(self) -> OperatorEventReader: ...
+    @property
+    def signing_keys(self) -> SigningKeyReader: ...
+
+
+class TenantStore(Protocol):
+    async def add(self, tenant: Tenant) -> None:
+        """Raises SlugTaken, for removed tenants too."""
+        ...
+
+    async def get(self, slug: str) -> Tenant | None:
+        """Holds the row until the unit ends."""
+        ...
+
+    async def save(self, tenant: Tenant) -> None:
+        """Replaces every field but `slug` and `created_at`. Raises NotFound."""
+        ...
+
+
+class OperatorEventStore(Protocol):
+    async def append(self, event: OperatorEvent) -> None:
+        """As AuditStore.append."""
+        ...
+
+
+class SigningKeyStore(Protocol):
+    async def add(self, key: SigningKey) -> bool:
+        """Whether it was added: False, and nothing changed, when its kid is there already, or when
+        it would be a second `signing` key."""
+        ...
+
+
+class RegistryUnit(Protocol):
+    """A unit of work on the registry, with the same rules."""
+
+    @property
+    def tenants(self) -> TenantStore: ...
+    @property
+    def operator_events(self) -> OperatorEventStore: ...
+    @property
+    def signing_keys(self) -> SigningKeyStore: ...
+
+
+class Storage(Protocol):
+    def read(self, tenant: TenantPrefix) -> TenantReader: ...
+
+    def unit(self, tenant: TenantPrefix) -> AbstractAsyncContextManager[UnitOfWork]: ...
+
+    @property
+    def registry(self) -> RegistryReader: ...
+
+    def registry_unit(self) -> AbstractAsyncContextManager[RegistryUnit]: ...
+
+    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
+        """Makes the tenant's tables, or brings them to head; repeating it is harmless. Returns the
+        revision they are at; leaves the registry row alone. Raises MigrationFailed."""
+        ...
+
+    async def check(self) -> None:
+        """That the store answers and its registry is at head. Raises Unavailable."""
+        ...
+
+    async def close(self) -> None: ...

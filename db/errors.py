@@ -1,0 +1,125 @@
+"""Everything that can go wrong below the transports, in one tree.
+
+AgentIdPError
+├── Refused                what a caller can act on; each edge translates it once
+│   ├── InvalidInput       a value outside its grammar; `path` says which
+│   │   └── InvalidCursor  malformed, or of another tenant, sort or filter
+│   ├── NotFound           unknown, foreign and malformed ids alike
+│   ├── EmailTaken         the address belongs to an agent, decommissioned ones included
+│   ├── SlugTaken          the slug is in use, or was
+│   ├── AgentNotActive     the act needs an active agent
+│   ├── InvalidTransition  the status cannot change that way
+│   ├── CredentialNotActive  already revoked or expired
+│   └── ScopeExceeded      the caller would give more than its own token holds
+├── Denied                 the caller may not do this at all
+│   ├── Unauthenticated    no token, or one that is not accepted
+│   └── Forbidden          the token lacks a scope
+├── Unavailable            a store cannot be reached; nothing false was said, try again
+└── Misconfigured          an operator must act: settings, prefixes, migrations
+    ├── TenantNotBound     a statement reached the database without its tenant
+    ├── InvalidPrefix      text that can never name a tenant's tables
+    └── MigrationFailed    a revision did not apply; the database is as it was before it
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AgentIdPError(Exception):
+    """The root. `code` is stable and public; the message is for people and names no secret."""
+
+    code: ClassVar[str] = "INTERNAL_SERVER_ERROR"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refused(AgentIdPError):
+    code = "BAD_USER_INPUT"
+    path: tuple[str, ...] | None = None
+
+    def __init__(self, message: str, path: tuple[str, ...] | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class InvalidInput(Refused):
+    code = "INVALID_INPUT"
+
+
+class InvalidCursor(InvalidInput):
+    code = "INVALID_CURSOR"
+
+
+class NotFound(Refused):
+    code = "NOT_FOUND"
+
+
+class EmailTaken(Refused):
+    code = "EMAIL_TAKEN"
+
+
+class SlugTaken(Refused):
+    code = "SLUG_TAKEN"
+
+
+class AgentNotActive(Refused):
+    code = "AGENT_NOT_ACTIVE"
+
+
+class InvalidTransition(Refused):
+    code = "INVALID_TRANSITION"
+
+
+class CredentialNotActive(Refused):
+    code = "CREDENTIAL_NOT_ACTIVE"
+
+
+class ScopeExceeded(Refused):
+    code = "SCOPE_EXCEEDED"
+
+
+class Denied(AgentIdPError):
+    code = "FORBIDDEN"
+
+
+class Unauthenticated(Denied):
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(Denied):
+    """`scope` is what the token would have needed (RFC 6750 §3.1)."""
+
+    code = "FORBIDDEN"
+
+    def __init__(self, message: str, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class Unavailable(AgentIdPError):
+    """`retry_after` is in seconds (RFC 9110 §10.2.3)."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Misconfigured(AgentIdPError):
+    code = "INTERNAL_SERVER_ERROR"
+
+
+class TenantNotBound(Misconfigured):
+    pass
+
+
+class InvalidPrefix(Misconfigured):
+    pass
+
+
+class MigrationFailed(Misconfigured):
+    pass

@@ -1,0 +1,105 @@
+"""Typed filters and sort orders: on indexed columns only, the same on both backends.
+
+`None` does not restrict; an empty tuple matches nothing. `matches` is the meaning of a filter;
+the PostgreSQL backend says the same in SQL and the contract suite holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+from db import grammar
+from db.records import (
+    Agent,
+    AgentStatus,
+    AgentType,
+    AuditAction,
+    AuditEvent,
+    AuditOutcome,
+    Credential,
+    CredentialStatus,
+    Tenant,
+    TenantStatus,
+)
+
+T = TypeVar("T")
+
+
+class AgentOrder(StrEnum):
+    CREATED_AT_DESC = "created_at_desc"
+    CREATED_AT_ASC = "created_at_asc"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`gte <= instant < lt`; an open end does not restrict."""
+
+    gte: datetime | None = None
+    lt: datetime | None = None
+
+    def holds(self, instant: datetime) -> bool:
+        return (self.gte is None or instant >= self.gte) and (self.lt is None or instant < self.lt)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFilter:
+    status: tuple[AgentStatus, ...] | None = None
+    agent_type: tuple[AgentType, ...] | None = None
+    owner: tuple[str, ...] | None = None
+    created_at: Span = Span()
+
+    def __post_init__(self) -> None:
+        for owner in self.owner or ():
+            grammar.text(owner, "owner", most=128)
+
+    def matches(self, agent: Agent) -> bool:
+        return (
+            _among(agent.status, self.status)
+            and _among(agent.agent_type, self.agent_type)
+            and _among(agent.owner, self.owner)
+            and self.created_at.holds(agent.created_at)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFilter:
+    client_id: UUID | None = None
+    status: tuple[CredentialStatus, ...] | None = None
+
+    def matches(self, credential: Credential) -> bool:
+        return self.client_id in (None, credential.client_id) and _among(
+            credential.status, self.status
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEventFilter:
+    agent_id: UUID | None = None
+    action: tuple[AuditAction, ...] | None = None
+    outcome: tuple[AuditOutcome, ...] | None = None
+    timestamp: Span = Span()
+
+    def matches(self, event: AuditEvent) -> bool:
+        return (
+            self.agent_id in (None, event.agent_id)
+            and _among(event.action, self.action)
+            and _among(event.outcome, self.outcome)
+            and self.timestamp.holds(event.timestamp)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TenantFilter:
+    status: tuple[TenantStatus, ...] | None = None
+
+    def matches(self, tenant: Tenant) -> bool:
+        return _among(tenant.status, self.status)
+
+
+def _among(value: T, wanted: Iterable[T] | None) -> bool:
+    return wanted is None or value in wanted

@@ -1,0 +1,251 @@
+"""The nouns, as frozen records, with the specification's exact words.
+
+A record read with only some of its fields (`partial`) has those and no others: touching another
+raises AttributeError, so that a field forgotten in a query cannot pass for an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+from db.namespace import TenantPrefix
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+JSONObject: TypeAlias = "dict[str, JSON]"
+
+NIL_AGENT = UUID(int=0)
+"""Stands in an audit event for a client that nobody knows."""
+
+
+class AgentType(StrEnum):
+    SCREENER = "screener"
+    CLASSIFIER = "classifier"
+    ORCHESTRATOR = "orchestrator"
+    EXTRACTOR = "extractor"
+    SUMMARIZER = "summarizer"
+    ROUTER = "router"
+    MONITOR = "monitor"
+    CUSTOM = "custom"
+
+
+class DeploymentEnv(StrEnum):
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class AgentStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DECOMMISSIONED = "decommissioned"
+
+
+class CredentialStatus(StrEnum):
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+class AuditAction(StrEnum):
+    AGENT_CREATED = "agent.created"
+    AGENT_UPDATED = "agent.updated"
+    AGENT_DECOMMISSIONED = "agent.decommissioned"
+    AGENT_SUSPENDED = "agent.suspended"
+    AGENT_REACTIVATED = "agent.reactivated"
+    TOKEN_ISSUED = "token.issued"
+    TOKEN_REVOKED = "token.revoked"
+    TOKEN_INTROSPECTED = "token.introspected"
+    CREDENTIAL_GENERATED = "credential.generated"
+    CREDENTIAL_ROTATED = "credential.rotated"
+    CREDENTIAL_REVOKED = "credential.revoked"
+    AUTH_FAILED = "auth.failed"
+    POLICY_EVALUATED = "policy.evaluated"
+    KILL_SWITCH_ENGAGED = "kill_switch.engaged"
+    KILL_SWITCH_RELEASED = "kill_switch.released"
+    CUSTOM = "custom"
+
+
+class AuditOutcome(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ALLOW = "allow"
+    BLOCK = "block"
+    WARN = "warn"
+    REQUIRE_APPROVAL = "require_approval"
+    MASK = "mask"
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class TenantStatus(StrEnum):
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REMOVING = "removing"
+    REMOVED = "removed"
+    FAILED = "failed"
+
+
+class SigningKeyStatus(StrEnum):
+    PUBLISHED = "published"
+    SIGNING = "signing"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A registered identity. `agent_id`, `email` and `created_at` never change."""
+
+    agent_id: UUID
+    email: str
+    agent_type: AgentType
+    version: str
+    capabilities: tuple[str, ...]
+    owner: str
+    deployment_env: DeploymentEnv
+    status: AgentStatus
+    created_at: datetime
+    updated_at: datetime
+    name: str | None = None
+    framework: str | None = None
+    description: str | None = None
+    channels: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    permissions: JSON = None
+    metadata: JSON = None
+    composite_score: int = 0
+    governance_level: int = 0
+    token_generation: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        return self.status is AgentStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A client secret of an agent; the secret itself is never here, only its bcrypt hash."""
+
+    credential_id: UUID
+    client_id: UUID
+    secret_hash: str = field(repr=False)
+    status: CredentialStatus
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    label: str | None = None
+    last_used_at: datetime | None = None
+
+    def usable_at(self, now: datetime) -> bool:
+        """The second of `expires_at` itself is already too late."""
+        return self.status is CredentialStatus.ACTIVE and (
+            self.expires_at is None or now < self.expires_at
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One line of the trail. `agent_id` is who did it; on whom it was done is in `metadata`."""
+
+    event_id: UUID
+    agent_id: UUID
+    action: AuditAction
+    outcome: AuditOutcome
+    ip_address: str
+    user_agent: str
+    metadata: JSONObject
+    timestamp: datetime
+    severity: Severity = Severity.INFO
+    event_type: str | None = None
+    policy_rule_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A token that is refused until `expires_at`, when it ends by itself."""
+
+    jti: UUID
+    expires_at: datetime
+    revoked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A row of the registry. `slug` is also the table prefix and is never given twice."""
+
+    slug: str
+    display_name: str
+    status: TenantStatus
+    created_at: datetime
+    updated_at: datetime
+    revision: str | None = None
+    token_generation: int = 0
+    retention_days: int | None = None
+    resource_servers: tuple[str, ...] = ()
+    limits: JSON = None
+
+    @property
+    def prefix(self) -> TenantPrefix:
+        return TenantPrefix(self.slug)
+
+    @property
+    def is_active(self) -> bool:
+        return self.status is TenantStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorEvent:
+    """What the operator did. `action` is a word such as `tenant.onboarded`."""
+
+    event_id: UUID
+    action: str
+    tenant: str | None
+    outcome: AuditOutcome
+    ip_address: str
+    user_agent: str
+    metadata: JSONObject
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """`private_key` is the encrypted PEM (KEY_ENCRYPTION_SECRET); at most one key is `signing`."""
+
+    kid: str
+    algorithm: str
+    private_key: bytes = field(repr=False)
+    status: SigningKeyStatus
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that decides whether a token which verifies is still accepted, from one statement."""
+
+    revoked: bool
+    agent_status: AgentStatus
+    token_generation: int
+    credential: Credential | None
+
+
+Record = TypeVar("Record", Agent, Credential, AuditEvent, Tenant)
+
+
+def partial(kind: type[Record], names: Iterable[str], values: Iterable[object]) -> Record:
+    """A record that holds `names` alone."""
+    record = object.__new__(kind)
+    for name, value in zip(names, values, strict=True):
+        object.__setattr__(record, name, value)
+    return record
+
+
+def field_names(kind: type[Record]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))

@@ -1,0 +1,116 @@
+"""Settings of storage: what the gateway, the workers and `python -m db` all read.
+
+From the environment alone, checked as a whole: every problem is listed, then nothing starts.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.errors import Misconfigured
+
+MEMORY = "memory://"
+_DATABASE_SCHEMES = (MEMORY, "postgresql://", "postgres://")
+_REDIS_SCHEMES = (MEMORY, "redis://", "rediss://", "unix://")
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class UnsafeSettings(Misconfigured):
+    """The settings cannot be used; `problems` has one line for each reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("the settings cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+        self.problems = problems
+
+
+class StorageSettings(BaseSettings):
+    """Field descriptions are the README's settings table."""
+
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    environment: Environment = Field(
+        Environment.DEVELOPMENT, description="`production` refuses unsafe defaults"
+    )
+    database_url: str = Field(MEMORY, description="`memory://` or `postgresql://…`", repr=False)
+    database_owner_url: str | None = Field(
+        None,
+        description="the role that owns the tables: migrations, onboarding; as DATABASE_URL if unset",
+        repr=False,
+    )
+    redis_url: str = Field(
+        MEMORY, description="`memory://`, `redis://…`, `rediss://…` or `unix://…`", repr=False
+    )
+    auto_migrate: bool | None = Field(
+        None, description="bring the schema to head at start; true unless in production"
+    )
+    audit_retention_days: int = Field(
+        90, ge=1, le=36500, description="how long audit events can be read, in days"
+    )
+    db_pool_size: int = Field(10, ge=1, le=1000, description="connections kept open per process")
+    db_max_overflow: int = Field(5, ge=0, le=1000, description="further connections under load")
+    db_pool_recycle_seconds: int = Field(
+        900, ge=1, description="a connection is replaced after this many seconds"
+    )
+    pgbouncer: bool = Field(
+        False, description="true behind PgBouncer in transaction mode: no prepared statements"
+    )
+
+    @field_validator("database_url", "database_owner_url")
+    @classmethod
+    def _database_scheme(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(_DATABASE_SCHEMES):
+            raise ValueError("expected memory:// or postgresql://…")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not value.startswith(_REDIS_SCHEMES):
+            raise ValueError("expected memory://, redis://…, rediss://… or unix://…")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.in_memory and self.redis_url != MEMORY:
+            raise ValueError("DATABASE_URL=memory:// cannot stand beside a real REDIS_URL")
+        if self.in_memory and self.database_owner_url not in (None, MEMORY):
+            raise ValueError("DATABASE_OWNER_URL has no meaning with DATABASE_URL=memory://")
+        if self.in_memory and self.environment is Environment.PRODUCTION:
+            raise ValueError("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
+        return self
+
+    @property
+    def in_memory(self) -> bool:
+        return self.database_url == MEMORY
+
+    @property
+    def owner_url(self) -> str:
+        return self.database_owner_url or self.database_url
+
+    @property
+    def migrate_at_start(self) -> bool:
+        if self.auto_migrate is None:
+            return self.environment is not Environment.PRODUCTION
+        return self.auto_migrate
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """The settings of the environment. Raises UnsafeSettings with every problem at once."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise UnsafeSettings([_problem(each) for each in error.errors()]) from None
+
+
+def _problem(error: Any) -> str:
+    name = "_".join(str(part) for part in error["loc"]).upper()
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
