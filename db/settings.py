@@ -42,7 +42,7 @@ class StorageSettings(BaseSettings):
     database_url: str = Field(MEMORY, description="`memory://` or `postgresql://…`", repr=False)
     database_owner_url: str | None = Field(
         None,
-        description="the role that owns the tables: migrations, onboarding; as DATABASE_URL if unset",
+        description="role that owns the tables and makes them; as DATABASE_URL if unset",
         repr=False,
     )
     redis_url: str = Field(

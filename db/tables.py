@@ -9,7 +9,6 @@ Source: the column tables of the data specification, plus profile, score and tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 
 from sqlalchemy import (
@@ -239,22 +238,3 @@ Index(
     unique=True,
     postgresql_where=text("status = 'signing'"),
 )
-
-
-def bound_to(prefix: namespace.TenantPrefix) -> MetaData:
-    """The tenant tables under their physical names: for drift checks, never for queries."""
-    bound = MetaData()
-    for table in tenant_metadata.sorted_tables:
-        copy = table.to_metadata(bound, name=_physical(table.name, prefix))
-        for named in _named_parts(copy):
-            named.name = _physical(str(named.name), prefix)
-    return bound
-
-
-def _named_parts(table: Table) -> Iterable[Index]:
-    yield from table.indexes
-    yield from table.constraints  # type: ignore[misc]  # both have a writable name; no common base
-
-
-def _physical(name: str, prefix: namespace.TenantPrefix) -> str:
-    return name.replace(TENANT_TOKEN, f"{prefix}_")
