@@ -81,6 +81,23 @@ class ScopeExceeded(Refused):
     code = "SCOPE_EXCEEDED"
 
 
+class InvalidClient(Refused):
+    """One message for every reason: which one it was is for the audit log alone."""
+
+    code = "INVALID_CLIENT"
+
+    def __init__(self) -> None:
+        super().__init__("client authentication failed")
+
+
+class InvalidScope(Refused):
+    code = "INVALID_SCOPE"
+
+
+class InvalidTarget(Refused):
+    code = "INVALID_TARGET"
+
+
 class Denied(AgentIdPError):
     code = "FORBIDDEN"
 

@@ -1,0 +1,8 @@
+"""Who is asking, and is that true.
+
+Here live the kinds of caller (`principal`), the signing keys (`keys`), access tokens (`tokens`),
+client secrets (`secrets`), and the two ways to prove oneself: a bearer token (`authenticate`) and
+a client's own secret (`clients`).
+
+Never here: what the caller may then do (`services`), how it was asked (`graphql`, `oauth`).
+"""
