@@ -1,0 +1,73 @@
+"""A client proves itself by its secret (RFC 6749 §2.3.1).
+
+Whatever is wrong, the answer and its cost are the same; the reason is for the audit log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from db.contract import Storage
+from db.records import Agent, Credential, Tenant
+from gateway.auth.secrets import SecretHasher
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClient:
+    agent: Agent
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedClient:
+    """`agent_id` is None for a client that nobody knows; `reason` is one word for the audit."""
+
+    agent_id: UUID | None
+    reason: str
+
+
+class ClientAuthenticator:
+    def __init__(self, storage: Storage, hasher: SecretHasher) -> None:
+        self._storage = storage
+        self._hasher = hasher
+
+    async def nobody(self, secret: str) -> None:
+        """Costs what `by_secret` costs for a client that nobody knows."""
+        await self._hasher.matches(secret, None)
+
+    async def by_secret(
+        self, tenant: Tenant, client_id: str, secret: str, now: datetime
+    ) -> KnownClient | RefusedClient:
+        """Who presented `secret`. Raises Unavailable."""
+        reader = self._storage.read(tenant.prefix)
+        identifier = _canonical_uuid(client_id)
+        agent = await reader.agents.get(identifier) if identifier else None
+        if agent is None:
+            await self._hasher.matches(secret, None)
+            return RefusedClient(None, "unknown_client")
+        usable = await reader.credentials.of_client(agent.agent_id, now)
+        matching = await self._matching(usable, secret)
+        if matching is None:
+            return RefusedClient(agent.agent_id, "wrong_secret" if usable else "no_credential")
+        if not agent.is_active:
+            return RefusedClient(agent.agent_id, f"agent_{agent.status.value}")
+        return KnownClient(agent, matching)
+
+    async def _matching(self, usable: Sequence[Credential], secret: str) -> Credential | None:
+        if not usable:
+            await self._hasher.matches(secret, None)
+        for credential in usable:
+            if await self._hasher.matches(secret, credential.secret_hash):
+                return credential
+        return None
+
+
+def _canonical_uuid(text: str) -> UUID | None:
+    try:
+        identifier = UUID(text)
+    except ValueError:
+        return None
+    return identifier if str(identifier) == text.lower() else None

@@ -1,0 +1,292 @@
+"""Agents: registered, changed, suspended, brought back, retired.
+
+Status: active ⇄ suspended, either → decommissioned, which is final. Leaving `active` raises the
+agent's token generation, so that every token issued before is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TypedDict
+from uuid import UUID, uuid4
+
+from db import grammar
+from db.contract import AgentReader, Storage, UnitOfWork
+from db.errors import InvalidTransition, NotFound, ScopeExceeded
+from db.filters import AgentFilter, AgentOrder
+from db.pages import COUNT_CAP, Page, PageRequest
+from db.records import (
+    JSON,
+    Agent,
+    AgentStatus,
+    AgentType,
+    AuditAction,
+    AuditEvent,
+    DeploymentEnv,
+    JSONObject,
+)
+from db.revocations import Revocations
+from db.scoring import score
+from gateway.auth.principal import beyond
+from gateway.services.call import Call
+
+
+class AgentChanges(TypedDict, total=False):
+    """What an update may change: what is absent stays, None clears."""
+
+    agent_type: AgentType
+    version: str
+    capabilities: list[str]
+    owner: str
+    deployment_env: DeploymentEnv
+    name: str | None
+    framework: str | None
+    description: str | None
+    channels: list[str]
+    tools: list[str]
+    permissions: JSON
+    metadata: JSON
+
+
+class _Checked(TypedDict, total=False):
+    """The same, as a record holds it."""
+
+    agent_type: AgentType
+    version: str
+    capabilities: tuple[str, ...]
+    owner: str
+    deployment_env: DeploymentEnv
+    name: str | None
+    framework: str | None
+    description: str | None
+    channels: tuple[str, ...]
+    tools: tuple[str, ...]
+    permissions: JSON
+    metadata: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """What a registration says of an agent; the address is for ever."""
+
+    email: str
+    profile: AgentChanges
+
+
+class AgentService:
+    def __init__(self, storage: Storage, revocations: Revocations) -> None:
+        self._storage = storage
+        self._revocations = revocations
+
+    async def get(self, call: Call, agent_id: UUID) -> Agent | None:
+        return await self._reader(call).get(agent_id)
+
+    async def get_many(
+        self, call: Call, agent_ids: Collection[UUID], wanted: Collection[str] | None = None
+    ) -> Mapping[UUID, Agent]:
+        return await self._reader(call).get_many(agent_ids, wanted)
+
+    async def by_email(self, call: Call, email: str) -> Agent | None:
+        """Raises InvalidInput."""
+        return await self._reader(call).by_email(grammar.email(email))
+
+    async def page(
+        self,
+        call: Call,
+        request: PageRequest,
+        filter: AgentFilter,
+        order: AgentOrder,
+        wanted: Collection[str] | None = None,
+    ) -> Page[Agent]:
+        """Raises InvalidCursor."""
+        return await self._reader(call).page(request, filter, order, wanted)
+
+    async def count(self, call: Call, filter: AgentFilter) -> int:
+        """At most COUNT_CAP + 1, which stands for more than COUNT_CAP."""
+        return await self._reader(call).count(filter, COUNT_CAP)
+
+    async def register(self, call: Call, new: NewAgent) -> Agent:
+        """Raises InvalidInput, ScopeExceeded, EmailTaken."""
+        agent = new_agent(call, new)
+        _require_cover(call, frozenset(agent.capabilities))
+        async with self._storage.unit(call.tenant.prefix) as unit:
+            await unit.agents.add(agent)
+            await unit.audit.append(created_event(call, agent))
+        return agent
+
+    async def update(self, call: Call, agent_id: UUID, changes: AgentChanges) -> Agent:
+        """Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded."""
+        checked = _checked(changes)
+        async with self._storage.unit(call.tenant.prefix) as unit:
+            agent = await _held(unit, agent_id)
+            if agent.status is AgentStatus.DECOMMISSIONED:
+                raise InvalidTransition("a decommissioned agent cannot be changed")
+            changed = replace(agent, **checked)
+            _require_cover(call, frozenset(changed.capabilities) - frozenset(agent.capabilities))
+            usable = await unit.credentials.of_client(agent_id, call.now)
+            changed = _scored(changed, has_credential=bool(usable))
+            names = sorted(n for n in checked if getattr(changed, n) != getattr(agent, n))
+            if not names:
+                return agent
+            changed = replace(changed, updated_at=call.now)
+            await unit.agents.save(changed)
+            await unit.audit.append(
+                call.event(
+                    AuditAction.AGENT_UPDATED, {"agentId": str(agent_id), "changed": list(names)}
+                )
+            )
+        return changed
+
+    async def suspend(self, call: Call, agent_id: UUID) -> Agent:
+        """Raises NotFound, InvalidTransition."""
+        return await self._leave_active(
+            call, agent_id, AgentStatus.SUSPENDED, AuditAction.AGENT_SUSPENDED
+        )
+
+    async def reactivate(self, call: Call, agent_id: UUID) -> Agent:
+        """Raises NotFound, InvalidTransition. Tokens from before the suspension stay refused."""
+        async with self._storage.unit(call.tenant.prefix) as unit:
+            agent = await _held(unit, agent_id)
+            _require_transition(agent, AgentStatus.ACTIVE)
+            changed = replace(agent, status=AgentStatus.ACTIVE, updated_at=call.now)
+            await unit.agents.save(changed)
+            await unit.audit.append(
+                call.event(AuditAction.AGENT_REACTIVATED, {"agentId": str(agent_id)})
+            )
+        return changed
+
+    async def decommission(self, call: Call, agent_id: UUID) -> Agent:
+        """For good, with all its credentials. Raises NotFound, InvalidTransition."""
+        return await self._leave_active(
+            call, agent_id, AgentStatus.DECOMMISSIONED, AuditAction.AGENT_DECOMMISSIONED
+        )
+
+    async def _leave_active(
+        self, call: Call, agent_id: UUID, status: AgentStatus, action: AuditAction
+    ) -> Agent:
+        prefix = call.tenant.prefix
+        revoked: list[UUID] = []
+        async with self._storage.unit(prefix) as unit:
+            agent = await _held(unit, agent_id)
+            _require_transition(agent, status)
+            changed = replace(
+                agent,
+                status=status,
+                updated_at=call.now,
+                token_generation=agent.token_generation + 1,
+            )
+            await unit.agents.save(changed)
+            subject: JSONObject = {"agentId": str(agent_id)}
+            events = [call.event(action, {**subject, "previousStatus": agent.status.value})]
+            if status is AgentStatus.DECOMMISSIONED:
+                revoked = list(await unit.credentials.revoke_all(agent_id, call.now))
+                events += [
+                    call.event(
+                        AuditAction.CREDENTIAL_REVOKED, {**subject, "credentialId": str(each)}
+                    )
+                    for each in revoked
+                ]
+            await unit.audit.append(*events)
+        await self._revocations.publish_generation(
+            prefix, agent_id, changed.token_generation, call.now
+        )
+        for each in revoked:
+            await self._revocations.publish_credential(prefix, each, call.now)
+        return changed
+
+    def _reader(self, call: Call) -> AgentReader:
+        return self._storage.read(call.tenant.prefix).agents
+
+
+def new_agent(call: Call, new: NewAgent) -> Agent:
+    """The agent as it will be registered. Raises InvalidInput."""
+    email = grammar.email(new.email)
+    agent = Agent(
+        agent_id=uuid4(),
+        email=email,
+        status=AgentStatus.ACTIVE,
+        created_at=call.now,
+        updated_at=call.now,
+        **_checked(new.profile),
+    )
+    return _scored(agent, has_credential=False)
+
+
+def created_event(call: Call, agent: Agent, actor: UUID | None = None) -> AuditEvent:
+    return call.event(
+        AuditAction.AGENT_CREATED,
+        {
+            "agentId": str(agent.agent_id),
+            "email": agent.email,
+            "agentType": agent.agent_type.value,
+            "capabilities": list(agent.capabilities),
+        },
+        agent_id=actor,
+    )
+
+
+async def _held(unit: UnitOfWork, agent_id: UUID) -> Agent:
+    agent = await unit.agents.get(agent_id)
+    if agent is None:
+        raise NotFound("there is no such agent", ("agentId",))
+    return agent
+
+
+def _require_transition(agent: Agent, status: AgentStatus) -> None:
+    allowed = {
+        AgentStatus.ACTIVE: {AgentStatus.SUSPENDED, AgentStatus.DECOMMISSIONED},
+        AgentStatus.SUSPENDED: {AgentStatus.ACTIVE, AgentStatus.DECOMMISSIONED},
+        AgentStatus.DECOMMISSIONED: set[AgentStatus](),
+    }
+    if status not in allowed[agent.status]:
+        raise InvalidTransition(
+            f"the agent is {agent.status.value} and cannot become {status.value}"
+        )
+
+
+def _require_cover(call: Call, given: frozenset[str]) -> None:
+    if missing := beyond(call.agent.scope, given):
+        raise ScopeExceeded(
+            f"your token does not hold {' '.join(sorted(missing))}, so it cannot give it",
+            ("capabilities",),
+        )
+
+
+def _scored(agent: Agent, *, has_credential: bool) -> Agent:
+    result = score(agent, has_credential=has_credential)
+    return replace(agent, composite_score=result.composite, governance_level=result.level)
+
+
+def _checked(changes: AgentChanges) -> _Checked:
+    """Raises InvalidInput."""
+    checked = _Checked()
+    if "agent_type" in changes:
+        checked["agent_type"] = changes["agent_type"]
+    if "deployment_env" in changes:
+        checked["deployment_env"] = changes["deployment_env"]
+    if "version" in changes:
+        checked["version"] = grammar.version(changes["version"])
+    if "capabilities" in changes:
+        checked["capabilities"] = grammar.capabilities(changes["capabilities"])
+    if "owner" in changes:
+        checked["owner"] = grammar.owner(changes["owner"])
+    if "name" in changes:
+        checked["name"] = _text_or_none(changes["name"], "name", 128)
+    if "framework" in changes:
+        checked["framework"] = _text_or_none(changes["framework"], "framework", 64)
+    if "description" in changes:
+        checked["description"] = _text_or_none(changes["description"], "description", 4096)
+    if "channels" in changes:
+        checked["channels"] = grammar.words(changes["channels"], "channels")
+    if "tools" in changes:
+        checked["tools"] = grammar.words(changes["tools"], "tools")
+    if "permissions" in changes:
+        checked["permissions"] = grammar.json(changes["permissions"], "permissions")
+    if "metadata" in changes:
+        checked["metadata"] = grammar.json(changes["metadata"], "metadata")
+    return checked
+
+
+def _text_or_none(value: str | None, path: str, most: int) -> str | None:
+    return None if value is None else grammar.text(value, path, most=most)
