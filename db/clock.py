@@ -42,8 +42,11 @@ def event_id(instant: datetime) -> UUID:
 
 
 def event_id_floor(instant: datetime) -> UUID:
-    """The smallest id that an event at `instant` can have: `timestamp >= t` as a bound on ids."""
-    return _compose(instant, 0)
+    """The smallest id that an event at `instant` can have: `timestamp >= t` as a bound on ids.
+
+    Ids begin with 1970, and a long retention or a caller's filter may reach behind it.
+    """
+    return _compose(max(instant, _EPOCH), 0)
 
 
 def instant_of(identifier: UUID) -> datetime:

@@ -2,12 +2,17 @@
 
 Reading is apart from changing. A `TenantReader` sees what is committed, one statement at a time.
 A `UnitOfWork` changes things: all of it is committed on leaving its block, none of it when the
-block raises; after any error the unit is over. Units of one tenant that touch the same row wait
+block raises. After any error of its stores the unit is over: what is asked of it next, and leaving
+its block as if all were well, raises UnitOver. Units of one tenant that touch the same row wait
 for each other, so what `get` returned in a unit still holds when the unit saves. Units are never
 nested, and nothing slow (a password hash, a call elsewhere) happens inside one.
 
 There is no store without a tenant: `read` and `unit` take the prefix of a registry row, and every
-id, email and cursor of another tenant is simply unknown.
+id, email and cursor of another tenant is simply unknown. Whatever is asked of a tenant that was
+never provisioned raises TenantNotProvisioned.
+
+Ids are made new by whoever adds a row: `add` raises IdTaken for one that is there already, before
+it looks at anything else, and changes nothing.
 
 Every method raises Unavailable when the store cannot be reached, having promised nothing. Values
 are those that `grammar` has accepted. Instants are aware and in UTC, to the microsecond.
@@ -72,7 +77,8 @@ class CredentialReader(Protocol):
     async def get(self, credential_id: UUID) -> Credential | None: ...
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
-        """Those usable at `now`, newest first: what a client's secret is compared with."""
+        """Those usable at `now`, in the order of `page`: what a client's secret is compared
+        with."""
         ...
 
     async def page(
@@ -92,7 +98,8 @@ class CredentialReader(Protocol):
         wanted: Wanted = None,
     ) -> Mapping[UUID, Page[Credential]]:
         """`page` for each client, in one statement; its cursors are those of `page` with that
-        `client_id` in the filter. Every id asked for has a page, if an empty one."""
+        `client_id` in the filter, whatever client that named. Every id asked for has a page, if
+        an empty one."""
         ...
 
     async def count(self, filter: CredentialFilter = CredentialFilter(), cap: int = 10_000) -> int:
@@ -138,7 +145,8 @@ class RevocationReader(Protocol):
     async def contains(self, jti: UUID) -> bool: ...
 
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
-        """What decides about a live token, in one statement; None when the agent is unknown."""
+        """What decides about a live token, in one statement; None when the agent is unknown. The
+        credential is None when it is unknown or another agent's."""
         ...
 
 
@@ -190,7 +198,7 @@ class CredentialStore(Protocol):
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
         """Revokes every credential of the client whose status is active, expired ones included;
-        their ids, oldest first."""
+        their ids, in the order of `page` reversed."""
         ...
 
 

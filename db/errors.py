@@ -15,10 +15,14 @@ AgentIdPError
 │   ├── Unauthenticated    no token, or one that is not accepted
 │   └── Forbidden          the token lacks a scope
 ├── Unavailable            a store cannot be reached; nothing false was said, try again
-└── Misconfigured          an operator must act: settings, prefixes, migrations
-    ├── TenantNotBound     a statement reached the database without its tenant
-    ├── InvalidPrefix      text that can never name a tenant's tables
-    └── MigrationFailed    a revision did not apply; the database is as it was before it
+├── Misconfigured          an operator must act: settings, prefixes, migrations
+│   ├── TenantNotBound     a statement reached the database without its tenant
+│   ├── TenantNotProvisioned  the tenant's tables were never made, or are gone
+│   ├── InvalidPrefix      text that can never name a tenant's tables
+│   └── MigrationFailed    a revision did not apply; the database is as it was before it
+└── Misused                our own code broke a rule of the contract; nothing was changed
+    ├── IdTaken            an id that was to be new is there already
+    └── UnitOver           a unit of work was used, or left as if well, after its end
 """
 
 from __future__ import annotations
@@ -134,9 +138,25 @@ class TenantNotBound(Misconfigured):
     pass
 
 
+class TenantNotProvisioned(Misconfigured):
+    pass
+
+
 class InvalidPrefix(Misconfigured):
     pass
 
 
 class MigrationFailed(Misconfigured):
+    pass
+
+
+class Misused(AgentIdPError):
+    code = "INTERNAL_SERVER_ERROR"
+
+
+class IdTaken(Misused):
+    pass
+
+
+class UnitOver(Misused):
     pass

@@ -42,6 +42,12 @@ class Span:
     gte: datetime | None = None
     lt: datetime | None = None
 
+    def __post_init__(self) -> None:
+        if self.gte is not None:
+            object.__setattr__(self, "gte", grammar.instant(self.gte, "gte"))
+        if self.lt is not None:
+            object.__setattr__(self, "lt", grammar.instant(self.lt, "lt"))
+
     def holds(self, instant: datetime) -> bool:
         return (self.gte is None or instant >= self.gte) and (self.lt is None or instant < self.lt)
 

@@ -6,9 +6,9 @@ PostgreSQL cannot hold NUL or half a surrogate pair; refusing them here keeps bo
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from db.errors import InvalidInput
 from db.namespace import prefix_problem
@@ -49,6 +49,16 @@ def text(value: str, path: str, *, most: int, least: int = 0) -> str:
         wanted = f"{least} to {most}" if least else f"at most {most}"
         raise InvalidInput(f"the text must have {wanted} characters", (path,))
     return value
+
+
+def instant(value: datetime, path: str) -> datetime:
+    """An instant that names its offset, in UTC."""
+    if value.utcoffset() is None:
+        raise InvalidInput("an instant must name its offset from UTC", (path,))
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput("the instant lies outside the years 1 to 9999 of UTC", (path,)) from None
 
 
 def email(value: str, path: str = "email") -> str:
@@ -116,7 +126,9 @@ def _json_size(value: JSON, path: str, depth: int) -> int:
         return sum(_json_size(each, path, depth - 1) for each in _members(value))
     if isinstance(value, list):
         return 2 + sum(_json_size(each, path, depth - 1) + 1 for each in value)
-    if isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _MAX_NUMBER):
+    # Comparing is exact for an int of any length, where a conversion to float would overflow;
+    # a NaN is within no bounds.
+    if isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:
         raise InvalidInput("a number must be finite and within ±(2^53 − 1)", (path,))
     return 8
 

@@ -1,7 +1,9 @@
 """Keyset pages: what is asked for, what comes back, and the one cursor codec of both backends.
 
-A cursor is opaque. It holds the position of one row and a digest of whose list it is, how sorted
-and how filtered, so that it means nothing anywhere else: elsewhere it raises InvalidCursor.
+A cursor is opaque. It holds the position of one row and a digest of that position and of whose
+list it is, how sorted and how filtered, so that it means nothing changed and nothing anywhere else:
+there it raises InvalidCursor. The digest is no secret. Whoever forges one can name a position in a
+list that they may read anyway, and only one that both backends can compare.
 """
 
 from __future__ import annotations
@@ -79,8 +81,8 @@ class Bounds(Generic[P]):
 class Keyset(Generic[T, P]):
     """One list: whose it is, its sort and its filter.
 
-    `position` gives the sort key of a row, a tuple whose types `shape` names, e.g.
-    `tuple[datetime, UUID]`; both backends compare positions and nothing else.
+    `position` gives the sort key of a row; both backends compare positions and nothing else. The
+    `decoder` knows a position's types and limits. `db.lists` has every list there is.
     """
 
     def __init__(
@@ -88,19 +90,19 @@ class Keyset(Generic[T, P]):
         owner: TenantPrefix | None,
         name: str,
         filter: object,
-        shape: type[P],
+        decoder: msgspec.msgpack.Decoder[P],
         position: Callable[[T], P],
     ) -> None:
         label = msgspec.msgpack.encode(
             (1, str(owner) if owner else None, name, filter), order="deterministic"
         )
-        self._digest = hashlib.blake2b(label, digest_size=_DIGEST_BYTES).digest()
-        self._decoder = msgspec.msgpack.Decoder(shape)
+        self._digest = hashlib.blake2b(label, digest_size=_DIGEST_BYTES)
+        self._decoder = decoder
         self._position = position
 
     def cursor(self, row: T) -> str:
-        packed = self._digest + msgspec.msgpack.encode(self._position(row))
-        return urlsafe_b64encode(packed).rstrip(b"=").decode()
+        packed = msgspec.msgpack.encode(self._position(row))
+        return urlsafe_b64encode(self._sign(packed) + packed).rstrip(b"=").decode()
 
     def open(self, request: PageRequest) -> Bounds[P]:
         """Raises InvalidCursor."""
@@ -124,6 +126,11 @@ class Keyset(Generic[T, P]):
             has_previous_page=more if bounds.backward else bounds.after is not None,
         )
 
+    def _sign(self, packed: bytes) -> bytes:
+        digest = self._digest.copy()
+        digest.update(packed)
+        return digest.digest()
+
     def _decode(self, cursor: str | None, path: str) -> P | None:
         if cursor is None:
             return None
@@ -131,13 +138,18 @@ class Keyset(Generic[T, P]):
             if len(cursor) > _MAX_CURSOR:
                 raise ValueError("too long")
             padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-            packed = urlsafe_b64decode(padded)
+            whole = urlsafe_b64decode(padded)
+            digest, packed = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
             # urlsafe_b64decode passes over foreign characters; a cursor is what we wrote, exactly.
-            if urlsafe_b64encode(packed).rstrip(b"=").decode() != cursor:
+            if urlsafe_b64encode(whole).rstrip(b"=").decode() != cursor:
                 raise ValueError("not canonical")
-            if packed[:_DIGEST_BYTES] != self._digest:
-                raise ValueError("of another list")
-            return self._decoder.decode(packed[_DIGEST_BYTES:])
+            if digest != self._sign(packed):
+                raise ValueError("changed, or of another list")
+            position = self._decoder.decode(packed)
+            # One position has one form; another, such as an instant in words, was not ours.
+            if msgspec.msgpack.encode(position) != packed:
+                raise ValueError("not canonical")
+            return position
         except (ValueError, binascii.Error, msgspec.MsgspecError):
             raise InvalidCursor(
                 "the cursor is malformed, or comes from another tenant, sort or filter", (path,)
