@@ -1,0 +1,101 @@
+"""One HTTP exchange over raw ASGI: what both transports share, and nothing of either.
+
+The hot endpoints are ASGI handlers inside the Litestar application, so they read and answer here
+instead of through its dependency injection and response classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from uuid import uuid4
+
+from litestar.types import Receive, Scope, Send
+
+from gateway.auth.principal import Anonymous
+from gateway.services.call import Call
+from gateway.wiring import Gateway
+
+JSON = "application/json"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class BodyTooLarge(Exception):
+    """The request has more than the endpoint reads; what is left of it was not read."""
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole: there is nobody to answer."""
+
+
+class Exchange:
+    """A request and the one answer to it. `request_id` is the client's own if it sent a sound one."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]  # type: ignore[typeddict-item]  # handlers are HTTP only
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.gateway: Gateway = scope["litestar_app"].state.gateway
+        self.status: int | None = None
+        sent = self.header(b"x-request-id")
+        self.request_id = sent if sent and _REQUEST_ID.fullmatch(sent) else uuid4().hex
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        return next(iter(self.headers(name)), None)
+
+    def headers(self, name: bytes) -> list[str]:
+        return [v.decode("latin-1") for n, v in self.scope["headers"] if n == name]
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge beyond `limit` bytes, and ClientGone."""
+        declared = self.header(b"content-length")
+        if declared and declared.isdigit() and int(declared[:20]) > limit:
+            raise BodyTooLarge
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            assert message["type"] == "http.request"
+            size += len(message["body"])
+            if size > limit:
+                raise BodyTooLarge
+            parts.append(message["body"])
+            if not message["more_body"]:
+                return b"".join(parts)
+
+    def anonymous_call(self) -> Call:
+        """The call before anyone has proved anything; its instant is read here, once."""
+        client = self.scope["client"]
+        return Call.make(
+            Anonymous(),
+            self.gateway.clock(),
+            client[0] if client else "",
+            self.header(b"user-agent") or "",
+            self.request_id,
+        )
+
+    async def respond(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = JSON,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.status = status
+        await self._send({
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", content_type.encode()),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", self.request_id.encode()),
+                *headers,
+            ],
+        })  # fmt: skip
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,82 @@
+"""The composition root: leaves first, and the only place that knows concrete classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.backends import open_storage
+from db.clock import Clock, system_clock
+from db.contract import Storage
+from db.revocations import Revocations, open_cache
+from gateway.auth.authenticate import Authenticator
+from gateway.auth.clients import ClientAuthenticator
+from gateway.auth.keys import load_keys
+from gateway.auth.secrets import SecretHasher
+from gateway.auth.tokens import TokenAuthority
+from gateway.services.agents import AgentService
+from gateway.services.audit import AuditService
+from gateway.services.credentials import CredentialService
+from gateway.services.tenants import TenantService
+from gateway.services.tokens import TokenService
+from gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that a request can need, for as long as the process lives."""
+
+    settings: GatewaySettings
+    clock: Clock
+    storage: Storage
+    revocations: Revocations
+    authority: TokenAuthority
+    authenticator: Authenticator
+    agents: AgentService
+    credentials: CredentialService
+    tokens: TokenService
+    audit: AuditService
+    tenants: TenantService
+
+    async def close(self) -> None:
+        await self.revocations.close()
+        await self.storage.close()
+
+
+async def assemble(
+    settings: GatewaySettings,
+    *,
+    clock: Clock = system_clock,
+    engine: AsyncEngine | None = None,
+    hasher: SecretHasher | None = None,
+) -> Gateway:
+    """Opens the stores and puts the parts together. `engine` is the application's own, if it has
+    one; `hasher` a cheaper one, for tests. Raises Misconfigured, Unavailable."""
+    storage = await open_storage(settings, engine)
+    try:
+        keys = await load_keys(settings, storage, clock())
+    except BaseException:
+        await storage.close()
+        raise
+    revocations = Revocations(storage, open_cache(settings.redis_url), settings.token_ttl_seconds)
+    authority = TokenAuthority(keys, settings.issuer_base, settings.token_ttl_seconds)
+    operator = settings.operator_token
+    authenticator = Authenticator(
+        storage, authority, revocations, operator.get_secret_value() if operator else None
+    )
+    hasher = hasher or SecretHasher(settings.bcrypt_cost)
+    clients = ClientAuthenticator(storage, hasher)
+    return Gateway(
+        settings=settings,
+        clock=clock,
+        storage=storage,
+        revocations=revocations,
+        authority=authority,
+        authenticator=authenticator,
+        agents=AgentService(storage, revocations),
+        credentials=CredentialService(storage, revocations, hasher),
+        tokens=TokenService(storage, authority, authenticator, clients, revocations),
+        audit=AuditService(storage, settings.audit_retention_days),
+        tenants=TenantService(storage, hasher),
+    )
