@@ -7,9 +7,11 @@ instead of through its dependency injection and response classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import uuid4
 
+import structlog
 from litestar.types import Receive, Scope, Send
 
 from gateway.auth.principal import Anonymous
@@ -17,6 +19,7 @@ from gateway.services.call import Call
 from gateway.wiring import Gateway
 
 JSON = "application/json"
+_log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -29,7 +32,7 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """A request and the one answer to it. `request_id` is the client's own if it sent a sound one."""
+    """A request and the one answer to it. `request_id` is the client's own if it is sound."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -99,3 +102,29 @@ class Exchange:
             ],
         })  # fmt: skip
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def serve(
+    exchange: Exchange,
+    answer: Callable[[Exchange], Awaitable[None]],
+    on_fault: Callable[[Exchange, Exception], Awaitable[None]],
+) -> None:
+    """Answers, and logs the exchange in one line. No fault leaves here: `on_fault` answers for it
+    in the transport's own form, and the log has the traceback under the same request id."""
+    started = time.perf_counter()
+    with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        try:
+            await answer(exchange)
+        except ClientGone:
+            return
+        except Exception as error:
+            if exchange.status is not None:
+                raise
+            await on_fault(exchange, error)
+        _log.info(
+            "request",
+            method=exchange.method,
+            path=exchange.path,
+            status=exchange.status,
+            ms=round((time.perf_counter() - started) * 1000, 2),
+        )
