@@ -1,0 +1,122 @@
+"""Servers and databases for every test that asks for one.
+
+Each xdist worker has servers of its own: they start in half a second and nothing is shared.
+`TEST_DATABASE_URL` (an owner with CREATEDB and CREATEROLE) and `TEST_REDIS_URL` replace them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.settings import GatewaySettings
+from tests.servers.databases import Database, Databases, UnusableServer, run
+from tests.servers.places import temporary_place
+from tests.servers.postgres import Postgres
+from tests.servers.valkey import Valkey
+
+_OWNER = "suite_owner"
+
+
+def pytest_configure() -> None:
+    """What this machine is configured with must not decide what a test sees."""
+    named = {name.upper() for name in GatewaySettings.model_fields}
+    libpq = {name for name in os.environ if name.startswith("PG") and name != "PG_BINDIR"}
+    for name in named | libpq:
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Path]:
+    """Room for the session's own servers."""
+    with temporary_place() as room:
+        yield room
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an owner role: no superuser, but it may make databases and roles."""
+    if named := os.environ.get("TEST_DATABASE_URL"):
+        yield named
+        return
+    home: Path = request.getfixturevalue("place") / "postgres"
+    home.mkdir(mode=0o711)
+    server = Postgres(home)
+    server.start()
+    try:
+        run(server.url(), _make_owner)
+        yield server.url(_OWNER)
+    finally:
+        server.stop()
+
+
+async def _make_owner(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql(f"CREATE ROLE {_OWNER} LOGIN CREATEDB CREATEROLE")
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: str) -> Iterator[Databases]:
+    made = Databases(postgres, disposable="TEST_DATABASE_URL" not in os.environ)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[Database]:
+    """A database with nothing in it, for this test alone."""
+    made = databases.create()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest, worker_id: str) -> Iterator[str]:
+    """The URL of a Redis-protocol server, or of one of its numbered databases, for this worker."""
+    if named := os.environ.get("TEST_REDIS_URL"):
+        yield asyncio.run(_claim(named, worker_id))
+        return
+    home: Path = request.getfixturevalue("place") / "valkey"
+    home.mkdir(mode=0o700)
+    server = Valkey(home)
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.stop()
+
+
+async def _claim(url: str, worker_id: str) -> str:
+    """A numbered database for each worker; it must be empty, because every test flushes it."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    first = query.get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0] or "0"
+    number = int(first) + int(worker_id.removeprefix("gw") if worker_id != "master" else 0)
+    # redis-py believes the query before the path.
+    claimed = urlunsplit(parts._replace(query=urlencode({**query, "db": number}, doseq=True)))
+    async with Redis.from_url(claimed) as client:
+        if await client.dbsize():
+            raise UnusableServer(
+                f"database {number} of TEST_REDIS_URL is not empty: tests flush it"
+            )
+    return claimed
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of `redis_url`, which is empty when the test begins."""
+    async with Redis.from_url(redis_url) as client:
+        await client.flushdb()
+        yield client
+        await client.flushdb()
