@@ -1,0 +1,73 @@
+"""What is stored is nobody else's: JSON values are copied on the way in and on the way out.
+
+Records are frozen, but a dict inside one is not, and a trail that its reader can rewrite is no
+trail. On the way in a value also takes the form that it would have in a JSONB column, so that both
+backends give back the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import TypeVar
+
+from db.contract import Wanted
+from db.records import JSON, Agent, AuditEvent, OperatorEvent, Record, Tenant, partial
+
+Holder = TypeVar("Holder", Agent, AuditEvent, OperatorEvent, Tenant)
+
+_HELD = {
+    Agent: ("permissions", "metadata"),
+    AuditEvent: ("metadata",),
+    OperatorEvent: ("metadata",),
+    Tenant: ("limits",),
+}
+
+
+def stored(record: Holder) -> Holder:
+    return _with_values(record, _normal)
+
+
+def fresh(record: Holder) -> Holder:
+    return _with_values(record, _copied)
+
+
+def showing(wanted: Wanted, always: Iterable[str]) -> Callable[[Record], Record] | None:
+    """How to cut a record down to the `wanted` fields; None when it is to be whole."""
+    if wanted is None:
+        return None
+    names = tuple({*always, *wanted})
+
+    def cut(record: Record) -> Record:
+        return partial(type(record), names, (_copied(getattr(record, name)) for name in names))
+
+    return cut
+
+
+def _with_values(record: Holder, change: Callable[[JSON], JSON]) -> Holder:
+    twin = copy(record)
+    for name in _HELD[type(record)]:
+        object.__setattr__(twin, name, change(getattr(record, name)))
+    return twin
+
+
+def _copied(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {name: _copied(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_copied(each) for each in value]
+    return value
+
+
+def _normal(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {name: _normal(value[name]) for name in sorted(value, key=_jsonb_order)}
+    if isinstance(value, list):
+        return [_normal(each) for each in value]
+    # PostgreSQL's numbers have no negative zero.
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _jsonb_order(name: str) -> tuple[int, bytes]:
+    encoded = name.encode()
+    return (len(encoded), encoded)

@@ -1,0 +1,120 @@
+"""Credentials in memory, kept apart by client."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from db import lists
+from db.contract import AgentStore, Wanted
+from db.errors import NotFound
+from db.filters import CredentialFilter
+from db.memory.copies import showing
+from db.memory.drafts import Draft
+from db.memory.rows import Rows, Selection
+from db.memory.units import Life
+from db.namespace import TenantPrefix
+from db.pages import Page, PageRequest
+from db.records import Credential, CredentialStatus
+
+_EVERY = CredentialFilter()
+
+
+class Credentials(Rows[Credential, lists.ByInstant]):
+    def __init__(self) -> None:
+        super().__init__(lists.credential_position, lambda credential: credential.client_id)
+
+
+class MemoryCredentials:
+    def __init__(self, tenant: TenantPrefix, rows: Credentials) -> None:
+        self._tenant = tenant
+        self._rows = rows
+
+    async def get(self, credential_id: UUID) -> Credential | None:
+        return self._rows.get(credential_id)
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        return _usable(self._rows.of_group(client_id), now)
+
+    async def page(
+        self,
+        request: PageRequest,
+        filter: CredentialFilter = _EVERY,
+        wanted: Wanted = None,
+    ) -> Page[Credential]:
+        return self._select(filter).page(
+            lists.credentials(self._tenant, filter),
+            request,
+            descending=True,
+            show=showing(wanted, lists.CREDENTIAL_KEYS),
+        )
+
+    async def pages(
+        self,
+        client_ids: Collection[UUID],
+        request: PageRequest,
+        filter: CredentialFilter = _EVERY,
+        wanted: Wanted = None,
+    ) -> Mapping[UUID, Page[Credential]]:
+        return {
+            client_id: await self.page(request, replace(filter, client_id=client_id), wanted)
+            for client_id in dict.fromkeys(client_ids)
+        }
+
+    async def count(self, filter: CredentialFilter = _EVERY, cap: int = 10_000) -> int:
+        return self._select(filter).count(cap)
+
+    def _select(self, filter: CredentialFilter) -> Selection[Credential, lists.ByInstant]:
+        return self._rows.select(
+            group=filter.client_id,
+            matches=None if filter.status is None else filter.matches,
+        )
+
+
+class MemoryCredentialStore:
+    def __init__(self, rows: Credentials, agents: AgentStore, life: Life) -> None:
+        self._agents = agents
+        self._life = life
+        self._draft = Draft(rows, life)
+
+    async def add(self, credential: Credential) -> None:
+        self._draft.new(credential)
+        if await self._agents.get(credential.client_id) is None:
+            raise self._life.fail(NotFound("there is no such agent", ("clientId",)))
+        self._draft.put(credential)
+
+    async def get(self, credential_id: UUID) -> Credential | None:
+        return self._draft.get(credential_id)
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        return _usable(self._draft.of_group(client_id), now)
+
+    async def save(self, credential: Credential) -> None:
+        first = self._draft.known(credential.credential_id, "credential")
+        self._draft.put(
+            replace(
+                credential,
+                client_id=first.client_id,
+                secret_hash=first.secret_hash,
+                created_at=first.created_at,
+            )
+        )
+
+    async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
+        live = [
+            credential
+            for credential in self._draft.of_group(client_id)
+            if credential.status is CredentialStatus.ACTIVE
+        ]
+        for credential in live:
+            self._draft.put(replace(credential, status=CredentialStatus.REVOKED, revoked_at=now))
+        return [credential.credential_id for credential in live]
+
+    def keep(self) -> None:
+        self._draft.keep()
+
+
+def _usable(credentials: Sequence[Credential], now: datetime) -> Sequence[Credential]:
+    return [credential for credential in reversed(credentials) if credential.usable_at(now)]

@@ -1,0 +1,148 @@
+"""What all tenants share, in memory: the tenants themselves, operator events and signing keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from db import lists
+from db.errors import SlugTaken
+from db.filters import TenantFilter
+from db.memory.copies import fresh, stored
+from db.memory.drafts import Draft
+from db.memory.rows import Rows, Selection
+from db.memory.units import Life, Turns
+from db.pages import Page, PageRequest
+from db.records import OperatorEvent, SigningKey, SigningKeyStatus, Tenant
+
+_EVERY = TenantFilter()
+
+Tenants = Rows[Tenant, lists.BySlug]
+OperatorEvents = Rows[OperatorEvent, lists.ById]
+SigningKeys = dict[str, SigningKey]
+
+
+class MemoryTenants:
+    def __init__(self, rows: Tenants) -> None:
+        self._rows = rows
+
+    async def get(self, slug: str) -> Tenant | None:
+        tenant = self._rows.get(slug)
+        return tenant and fresh(tenant)
+
+    async def page(self, request: PageRequest, filter: TenantFilter = _EVERY) -> Page[Tenant]:
+        return self._select(filter).page(
+            lists.tenants(filter), request, descending=False, show=fresh
+        )
+
+    async def count(self, filter: TenantFilter = _EVERY, cap: int = 10_000) -> int:
+        return self._select(filter).count(cap)
+
+    def _select(self, filter: TenantFilter) -> Selection[Tenant, lists.BySlug]:
+        return self._rows.select(matches=None if filter == _EVERY else filter.matches)
+
+
+class MemoryTenantStore:
+    def __init__(self, rows: Tenants, life: Life) -> None:
+        self._life = life
+        self._draft = Draft(rows, life)
+
+    async def add(self, tenant: Tenant) -> None:
+        if self._draft.get(tenant.slug) is not None:
+            raise self._life.fail(SlugTaken("the slug is in use, or was", ("slug",)))
+        self._draft.put(stored(tenant))
+
+    async def get(self, slug: str) -> Tenant | None:
+        tenant = self._draft.get(slug)
+        return tenant and fresh(tenant)
+
+    async def save(self, tenant: Tenant) -> None:
+        first = self._draft.known(tenant.slug, "tenant")
+        self._draft.put(replace(stored(tenant), created_at=first.created_at))
+
+    def keep(self) -> None:
+        self._draft.keep()
+
+
+class MemoryOperatorEvents:
+    def __init__(self, rows: OperatorEvents) -> None:
+        self._rows = rows
+
+    async def page(self, request: PageRequest) -> Page[OperatorEvent]:
+        return self._rows.select().page(
+            lists.operator_events(), request, descending=True, show=fresh
+        )
+
+
+class MemoryOperatorEventStore:
+    def __init__(self, rows: OperatorEvents, life: Life) -> None:
+        self._draft = Draft(rows, life)
+
+    async def append(self, event: OperatorEvent) -> None:
+        if self._draft.get(event.event_id) is None:
+            self._draft.put(stored(event))
+
+    def keep(self) -> None:
+        self._draft.keep()
+
+
+class MemorySigningKeys:
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
+
+    async def all(self) -> Sequence[SigningKey]:
+        live = (key for key in self._keys.values() if key.status is not SigningKeyStatus.RETIRED)
+        return sorted(live, key=lambda key: key.created_at)
+
+
+class MemorySigningKeyStore:
+    def __init__(self, keys: SigningKeys, life: Life) -> None:
+        self._keys = keys
+        self._life = life
+        self._added: SigningKeys = {}
+
+    async def add(self, key: SigningKey) -> bool:
+        self._life.go_on()
+        held = {**self._keys, **self._added}
+        signing = key.status is SigningKeyStatus.SIGNING
+        if key.kid in held or (
+            signing and any(key.status == each.status for each in held.values())
+        ):
+            return False
+        self._added[key.kid] = key
+        return True
+
+    def keep(self) -> None:
+        self._keys.update(self._added)
+
+
+class MemoryRegistryUnit:
+    def __init__(self, registry: MemoryRegistry, life: Life) -> None:
+        self.tenants = MemoryTenantStore(registry.tenant_rows, life)
+        self.operator_events = MemoryOperatorEventStore(registry.operator_event_rows, life)
+        self.signing_keys = MemorySigningKeyStore(registry.keys, life)
+
+    def keep(self) -> None:
+        self.tenants.keep()
+        self.operator_events.keep()
+        self.signing_keys.keep()
+
+
+class MemoryRegistry:
+    def __init__(self) -> None:
+        self.tenant_rows: Tenants = Rows(lists.tenant_position)
+        self.operator_event_rows: OperatorEvents = Rows(lists.operator_event_position)
+        self.keys: SigningKeys = {}
+        self._turns = Turns()
+        self.tenants = MemoryTenants(self.tenant_rows)
+        self.operator_events = MemoryOperatorEvents(self.operator_event_rows)
+        self.signing_keys = MemorySigningKeys(self.keys)
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[MemoryRegistryUnit]:
+        async with self._turns.take() as life:
+            unit = MemoryRegistryUnit(self, life)
+            yield unit
+            life.go_on()
+            unit.keep()

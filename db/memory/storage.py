@@ -1,0 +1,114 @@
+"""The whole of storage in memory: the registry, and each tenant's own tables and turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from db.errors import TenantNotProvisioned
+from db.memory.agents import Agents, MemoryAgents, MemoryAgentStore
+from db.memory.audit import AuditEvents, MemoryAudit, MemoryAuditStore
+from db.memory.credentials import Credentials, MemoryCredentials, MemoryCredentialStore
+from db.memory.registry import MemoryRegistry, MemoryRegistryUnit
+from db.memory.revocations import MemoryRevocations, MemoryRevocationStore
+from db.memory.units import Life, Turns
+from db.namespace import TenantPrefix
+from db.records import Revocation
+
+REVISION = "memory"
+
+
+class _Tables:
+    """One tenant's."""
+
+    def __init__(self) -> None:
+        self.agents = Agents()
+        self.credentials = Credentials()
+        self.audit = AuditEvents()
+        self.revocations: dict[UUID, Revocation] = {}
+        self.turns = Turns()
+
+
+class MemoryReader:
+    """Asks for the tenant's tables at each use: it may be made before they are."""
+
+    def __init__(self, storage: MemoryStorage, tenant: TenantPrefix) -> None:
+        self._storage = storage
+        self._tenant = tenant
+
+    @property
+    def agents(self) -> MemoryAgents:
+        return MemoryAgents(self._tenant, self._storage.tables(self._tenant).agents)
+
+    @property
+    def credentials(self) -> MemoryCredentials:
+        return MemoryCredentials(self._tenant, self._storage.tables(self._tenant).credentials)
+
+    @property
+    def audit(self) -> MemoryAudit:
+        return MemoryAudit(self._tenant, self._storage.tables(self._tenant).audit)
+
+    @property
+    def revocations(self) -> MemoryRevocations:
+        tables = self._storage.tables(self._tenant)
+        return MemoryRevocations(tables.revocations, tables.agents, tables.credentials)
+
+
+class MemoryUnit:
+    def __init__(self, tables: _Tables, life: Life) -> None:
+        self.agents = MemoryAgentStore(tables.agents, life)
+        self.credentials = MemoryCredentialStore(tables.credentials, self.agents, life)
+        self.audit = MemoryAuditStore(tables.audit, life)
+        self.revocations = MemoryRevocationStore(tables.revocations, life)
+
+    def keep(self) -> None:
+        """Without an await: whoever reads next sees all of it."""
+        self.agents.keep()
+        self.credentials.keep()
+        self.audit.keep()
+        self.revocations.keep()
+
+
+class MemoryStorage:
+    def __init__(self) -> None:
+        self._tenants: dict[TenantPrefix, _Tables] = {}
+        self._registry = MemoryRegistry()
+
+    def read(self, tenant: TenantPrefix) -> MemoryReader:
+        return MemoryReader(self, tenant)
+
+    @asynccontextmanager
+    async def unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryUnit]:
+        tables = self.tables(tenant)
+        async with tables.turns.take() as life:
+            unit = MemoryUnit(tables, life)
+            yield unit
+            life.go_on()
+            unit.keep()
+
+    @property
+    def registry(self) -> MemoryRegistry:
+        return self._registry
+
+    def registry_unit(self) -> AbstractAsyncContextManager[MemoryRegistryUnit]:
+        return self._registry.unit()
+
+    def tables(self, tenant: TenantPrefix) -> _Tables:
+        """Raises TenantNotProvisioned."""
+        tables = self._tenants.get(tenant)
+        if tables is None:
+            raise TenantNotProvisioned(f"the tenant {tenant} was never provisioned")
+        return tables
+
+    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
+        if tenant not in self._tenants:
+            self._tenants[tenant] = _Tables()
+        return REVISION
+
+    async def check(self) -> None:
+        """A process that can ask has its memory."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
