@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
@@ -15,7 +15,7 @@ from gateway.graphql.controller import graphql
 from gateway.health import live, ready
 from gateway.oauth.endpoints import introspect, jwks, metadata, revoke, token
 from gateway.settings import GatewaySettings
-from gateway.wiring import assemble
+from gateway.wiring import Gateway, assemble
 
 
 def create_app(
@@ -28,24 +28,36 @@ def create_app(
     """An application that opens its stores when it starts and closes them when it stops."""
 
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    async def opened() -> AsyncIterator[Gateway]:
         gateway = await assemble(settings, clock=clock, engine=engine, hasher=hasher)
-        app.state.gateway = gateway
         try:
-            yield
+            yield gateway
         finally:
             await gateway.close()
 
+    return application(settings, opened)
+
+
+def application(
+    settings: GatewaySettings, opened: Callable[[], AbstractAsyncContextManager[Gateway]]
+) -> Litestar:
+    """The routes, around a gateway that lives as long as the application does."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with opened() as gateway:
+            app.state.gateway = gateway
+            yield
+
+    cors = CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "OPTIONS"],
+        allow_headers=["Authorization", "Content-Type", "Accept", "X-Request-ID"],
+    )
     return Litestar(
         route_handlers=[graphql, token, introspect, revoke, jwks, metadata, live, ready],
         lifespan=[lifespan],
-        cors_config=CORSConfig(
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "OPTIONS"],
-            allow_headers=["Authorization", "Content-Type", "Accept", "X-Request-ID"],
-        )
-        if settings.cors_origins
-        else None,
+        cors_config=cors if settings.cors_origins else None,
         openapi_config=None,
         logging_config=None,
         debug=False,

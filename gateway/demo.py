@@ -1,0 +1,115 @@
+"""`make run`: the gateway with a tenant in it, and lines to paste.
+
+What is set in the environment is honoured; only what is unset is made up. In memory the tenant
+is new at every start; in a database it is onboarded once, and its secret shown that once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+
+import uvloop
+
+from db.errors import AgentIdPError, SlugTaken
+from gateway import log
+from gateway.auth.principal import Operator
+from gateway.server import serve
+from gateway.services.call import Call
+from gateway.settings import GatewaySettings
+from gateway.wiring import Gateway, assemble
+
+TENANT = "demo"
+
+
+def main() -> int:
+    os.environ.setdefault("OPERATOR_TOKEN", secrets.token_urlsafe(32))
+    try:
+        settings = GatewaySettings.load()
+        log.configure()
+        uvloop.run(_run(settings))
+    except AgentIdPError as error:
+        print(f"gateway: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: GatewaySettings) -> None:
+    gateway = await assemble(settings)
+    try:
+        client_id, client_secret = await _onboard(gateway)
+        operator = settings.operator_token.get_secret_value() if settings.operator_token else ""
+        text = banner(settings.issuer_base, operator, client_id, client_secret)
+        await serve(gateway, lambda: print(text, flush=True))
+    finally:
+        await gateway.close()
+
+
+async def _onboard(gateway: Gateway) -> tuple[str, str]:
+    call = Call.make(Operator(), gateway.clock(), "127.0.0.1", "make run", "make-run")
+    try:
+        fresh = await gateway.tenants.onboard(call, TENANT, "Demo", "admin@demo.example")
+    except SlugTaken:
+        return "$CLIENT_ID", "$CLIENT_SECRET"
+    return str(fresh.administrator.agent_id), fresh.secret
+
+
+def banner(public_url: str, operator_token: str, client_id: str, client_secret: str) -> str:
+    """What a newcomer pastes: it works in any POSIX shell with curl and sed."""
+    text = _BANNER
+    for name, value in (
+        ("@URL@", public_url),
+        ("@OPERATOR@", operator_token),
+        ("@CLIENT@", client_id),
+        ("@SECRET@", client_secret),
+        ("@TENANT@", TENANT),
+    ):
+        text = text.replace(name, value)
+    return text
+
+
+_BANNER = """
+AgentIdP is ready.
+
+  GraphiQL        @URL@/graphql
+  operator token  @OPERATOR@
+  demo client     @CLIENT@
+  demo secret     @SECRET@
+
+Paste these into another terminal, in this order:
+
+# A token for the administrator of the demo tenant.
+token() { curl -s @URL@/t/@TENANT@/oauth2/token -u "$1:$2" -d grant_type=client_credentials; }
+field() { sed -E 's/.*"'"$1"'":"([^"]*)".*/\1/'; }
+TOKEN=$(token @CLIENT@ \
+  @SECRET@ | field access_token)
+
+# Register an agent.
+gql() { printf '{"query":"%s"}' "$(printf %s "$1" | tr '\n' ' ' | sed 's/"/\\"/g')" |
+  curl -s @URL@/graphql -H "Authorization: Bearer $TOKEN" \
+    -H 'Content-Type: application/json' -d @- && echo; }
+gql 'mutation { registerAgent(input: {
+    email: "screener@demo.example", agentType: SCREENER, version: "1.0.0", owner: "talent",
+    capabilities: ["resume:read", "audit:read"], deploymentEnv: PRODUCTION
+  }) { ... on AgentRegistered { agent { agentId email status } }
+       ... on UserError { code message } } }'
+
+# Generate its credential; the secret is in this answer and nowhere else.
+AGENT=$(gql '{ agentByEmail(email: "screener@demo.example") { agentId } }' | field agentId)
+SECRET=$(gql 'mutation { generateCredential(input: { agentId: "'"$AGENT"'" }) {
+    ... on CredentialGenerated { clientSecret } ... on UserError { code message } } }' |
+  field clientSecret)
+
+# The token of the new agent itself.
+TOKEN=$(token "$AGENT" "$SECRET" | field access_token); echo "$TOKEN"
+
+# The trail: all of the above.
+gql '{ auditEvents(first: 20) { nodes { timestamp action outcome agentId metadata } } }'
+
+Ctrl-C stops it.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
