@@ -150,7 +150,7 @@ class Postgres:
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._hand_over(unfinished)
-        command = [
+        command: list[str | Path] = [
             self._bindir / "initdb",
             *("-D", unfinished, "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--wal-segsize=1"),
             "--no-instructions",

@@ -76,7 +76,7 @@ def launch(
     if threading.current_thread() is not threading.main_thread():
         # The kernel watches the thread that forked: with any other, servers would end with it.
         raise RuntimeError("servers are started from the main thread")
-    leash = [sys.executable, "-I", "-S", _LEASH, str(os.getpid()), str(int(when_orphaned))]
+    leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(when_orphaned))]
     identity = f"{account.uid}:{account.gid}" if account else "-"
     return subprocess.Popen(
         [*leash, identity, *command],
