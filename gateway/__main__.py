@@ -7,8 +7,8 @@ import sys
 
 import uvloop
 
+from db import log
 from db.errors import AgentIdPError
-from gateway import log
 from gateway.graphql.schema import sdl
 from gateway.server import serve
 from gateway.settings import GatewaySettings

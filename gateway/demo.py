@@ -12,8 +12,8 @@ import sys
 
 import uvloop
 
+from db import log
 from db.errors import AgentIdPError, SlugTaken
-from gateway import log
 from gateway.auth.principal import Operator
 from gateway.server import serve
 from gateway.services.call import Call
