@@ -1,27 +1,228 @@
-"""The only path that makes tables: alembic's two chains, run for the registry and each tenant."""
+"""The only path that makes tables: the registry's, then those of each tenant.
+
+Called at the gateway's start, by `python -m db` and when a tenant is onboarded. It works through
+a connection of the owner role; what happens inside one transaction is in `db.postgres.steps`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.errors import MigrationFailed
+from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
 from db.namespace import TenantPrefix
-from db.settings import StorageSettings
+from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
+from db.postgres.owner import Source, application_role, connect, table_exists
+from db.postgres.roles import require_role
+from db.postgres.steps import Change, Outcome, Report, Run
+from db.records import TenantStatus
+from db.tables import migration_log
+from db.tables import tenants as registry
+
+__all__ = ["Change", "Outcome", "Report", "Source"]
+
+
+def _silent(outcome: Outcome) -> None:
+    """For callers to whom the summary is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def changed(self) -> int:
+        """How many revisions were applied, or taken back."""
+        return sum(each.change in (Change.APPLIED, Change.REVERTED) for each in self.outcomes)
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        return tuple(each for each in self.outcomes if each.change is Change.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A line of `migration_log`: where a migration led, or was to lead when `error` is there."""
+
+    subject: str
+    revision: str
+    applied_at: datetime
+    ms: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one subject's tables are."""
+
+    subject: str
+    status: TenantStatus | None
+    revision: str | None
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    progress: tuple[Progress, ...]
+    attempts: tuple[Attempt, ...]
+
+
+def head(line: Line) -> str:
+    """The last revision that this program knows."""
+    return revisions(line)[-1]
+
+
+async def migrate(
+    source: Source,
+    *,
+    now: datetime,
+    tenants: Sequence[str] | None = None,
+    report: Report = _silent,
+    scripts: Path = SCRIPTS,
+) -> Summary:
+    """Brings the registry to head, then every tenant that is not removed, or those named alone.
+
+    A tenant that fails is reported and the others are done. Raises MigrationFailed when the
+    registry fails, NotFound for a tenant that is not registered, and Unavailable.
+    """
+    async with connect(source) as connection:
+        run = Run(connection, application_role(source), now, report)
+        await require_role(connection, run.role)
+        await _to_head(run, Chain(scripts=scripts))
+        for slug in await _registered(connection, tenants):
+            try:
+                prefix = TenantPrefix(slug)
+            except InvalidPrefix as error:
+                run.refused(slug, error)
+            else:
+                await run.to_head(Chain(prefix, scripts))
+        return Summary(tuple(run.outcomes))
 
 
 async def provision(
-    source: StorageSettings | AsyncEngine, tenant: TenantPrefix, now: datetime
+    source: Source, tenant: TenantPrefix, now: datetime, *, scripts: Path = SCRIPTS
 ) -> str:
     """Makes the tenant's tables, or brings them to head: with the audit partitions of `now` and
     the application role's grants. Returns the revision they are at; repeating it is harmless.
 
     The registry row is left alone. Raises MigrationFailed and Unavailable.
     """
-    raise MigrationFailed("there are no revisions")
+    async with connect(source) as connection:
+        run = Run(connection, application_role(source), now, _silent, registers=False)
+        await require_role(connection, run.role)
+        chain = Chain(tenant, scripts)
+        await _to_head(run, chain)
+        return chain.head
+
+
+async def downgrade(
+    source: Source,
+    tenant: str | None,
+    to: str,
+    *,
+    now: datetime,
+    destroy: bool = False,
+    report: Report = _silent,
+    scripts: Path = SCRIPTS,
+) -> Summary:
+    """Takes back what came after `to` (`base`: everything) from a tenant, or from the registry.
+
+    Raises NotFound for a tenant that is not registered or a revision that is not known, and
+    InvalidInput when something that nothing brings back would go and `destroy` was not said.
+    """
+    async with connect(source) as connection:
+        if tenant is not None:
+            [tenant] = await _registered(connection, [tenant])
+        chain = Chain(TenantPrefix(tenant) if tenant else None, scripts)
+        run = Run(connection, None, now, report)
+        await _refuse_downgrade(connection, chain, to, destroy=destroy)
+        await run.down_to(chain, to)
+        return Summary(tuple(run.outcomes))
+
+
+async def status(source: Source) -> Status:
+    """How far the registry and every tenant are, and every attempt so far, oldest first."""
+    async with connect(source) as connection, connection.begin():
+        progress = [await _progress(connection, Chain())]
+        if await table_exists(connection, registry.name):
+            rows = await connection.execute(
+                select(registry.c.slug, registry.c.status).order_by(registry.c.slug)
+            )
+            for slug, tenant_status in rows.all():
+                chain = Chain(TenantPrefix(slug))
+                progress.append(await _progress(connection, chain, TenantStatus(tenant_status)))
+        attempts: list[Attempt] = []
+        if await table_exists(connection, migration_log.name):
+            log = migration_log.c
+            rows = await connection.execute(
+                select(log.tenant, log.revision, log.applied_at, log.ms, log.error).order_by(log.id)
+            )
+            attempts = [Attempt(slug or Chain().subject, *rest) for slug, *rest in rows]
+        return Status(tuple(progress), tuple(attempts))
 
 
 async def registry_at_head(engine: AsyncEngine) -> bool:
-    """Whether the registry's tables are those that this program expects."""
-    return False
+    """Whether the registry has every table that this program needs: it is at head, or at a
+    revision of a newer program, whose tables the older one can still use.
+
+    On the application's own engine, whose failures are the caller's to translate.
+    """
+    async with engine.connect() as connection:
+        at = await Chain().current(connection)
+    return at is not None and at >= head("registry")
+
+
+async def _to_head(run: Run, chain: Chain) -> None:
+    if not await run.to_head(chain):
+        raise MigrationFailed(f"{chain.subject} did not come to head: {run.outcomes[-1].error}")
+
+
+async def _registered(connection: AsyncConnection, named: Sequence[str] | None) -> list[str]:
+    """The slugs whose tables stand or are to stand. Raises NotFound for another that is named."""
+    async with connection.begin():
+        found: dict[str, str] = {}
+        if await table_exists(connection, registry.name):
+            rows = await connection.execute(
+                select(registry.c.slug, registry.c.status).order_by(registry.c.slug)
+            )
+            found = {row.slug: row.status for row in rows}
+    for slug in named or ():
+        if slug not in found:
+            raise NotFound(f"no tenant {slug} is registered", ("tenant",))
+        if found[slug] == TenantStatus.REMOVED:
+            raise NotFound(f"the tenant {slug} was removed", ("tenant",))
+    chosen = found if named is None else named
+    return [slug for slug in chosen if found[slug] != TenantStatus.REMOVED]
+
+
+async def _progress(
+    connection: AsyncConnection, chain: Chain, status: TenantStatus | None = None
+) -> Progress:
+    return Progress(chain.subject, status, await chain.current(connection), chain.head)
+
+
+async def _refuse_downgrade(
+    connection: AsyncConnection, chain: Chain, to: str, *, destroy: bool
+) -> None:
+    if to not in (BASE, *chain.revisions):
+        known = ", ".join((BASE, *chain.revisions))
+        raise NotFound(f"there is no revision {to}; there are {known}", ("to",))
+    async with connection.begin():
+        at = await chain.current(connection)
+    kept, applied = chain.applied(None if to == BASE else to), chain.applied(at)
+    if kept > applied:
+        raise InvalidInput(
+            f"{chain.subject} is at {at or BASE}, which is before {to}: migrate leads there",
+            ("to",),
+        )
+    lost = [chain.destroys(revision) for revision in chain.revisions[kept:applied]]
+    if any(lost) and not destroy:
+        what = " and ".join(each for each in lost if each)
+        raise InvalidInput(
+            f"this destroys {what} of {chain.subject} for ever; say --yes if it is meant", ("yes",)
+        )

@@ -115,7 +115,7 @@ credentials = Table(
     Column("client_id", Uuid, nullable=False),
     Column("secret_hash", String(255), nullable=False),
     Column("status", String(16), nullable=False, server_default=text("'active'")),
-    _instant("created_at", now=True),
+    _instant("created_at"),
     _instant("expires_at", null=True),
     _instant("revoked_at", null=True),
     Column("label", String(64)),

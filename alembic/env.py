@@ -1,0 +1,17 @@
+"""How a revision meets the database: on the connection, and under the names, that it is given.
+
+There is no alembic.ini: `db.postgres.chains` runs one revision at a time, inside a transaction of
+its own making, and hands over the connection, the version table and, in the tenants' chain, the
+`TenantPrefix` from which a revision takes every name (`op.get_context().opts["tenant"]`).
+"""
+
+from alembic import context
+
+given = context.config.attributes
+
+context.configure(
+    connection=given["connection"],
+    version_table=given["version_table"],
+    tenant=given.get("tenant"),
+)
+context.run_migrations()

@@ -1,0 +1,107 @@
+"""The months of a tenant's audit trail.
+
+A partition holds the events of one calendar month in UTC; the bounds are the smallest ids that the
+first instants of two months can have. The lowest has no lower end, none is a DEFAULT: a row in one
+would stand in the way of the month it belongs to, and with one no month could be detached while
+the trail is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.clock import event_id_floor, instant_of
+from db.namespace import APPEND_ONLY_FUNCTION, TenantPrefix
+from db.postgres.owner import hold
+
+MONTHS_AHEAD = 2
+
+_UPPER_BOUND = re.compile(r"TO \('([0-9a-f-]{36})'\)$")
+
+
+async def ensure_audit_partitions(
+    connection: AsyncConnection, tenant: TenantPrefix, now: datetime
+) -> tuple[str, ...]:
+    """Makes the partitions that are missing up to two months after that of `now`, in the caller's
+    transaction; the names of those that are new. Months are never skipped: what a pause left out
+    is made up for. A long-running reader of the trail is not in the way, nor kept waiting."""
+    await hold(connection, str(tenant))
+    until = await _covered_until(connection, tenant)
+    made = []
+    for month in _months(until or _month(now), now):
+        name = tenant.audit_partition(month)
+        lower = f"'{event_id_floor(month)}'" if until else "MINVALUE"
+        until = _next(month)
+        await _make(connection, tenant, name, lower, f"'{event_id_floor(until)}'")
+        made.append(name)
+    return tuple(made)
+
+
+async def audit_partitions(connection: AsyncConnection, tenant: TenantPrefix) -> tuple[str, ...]:
+    """By name, oldest first."""
+    rows = await connection.execute(
+        text(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = to_regclass(:parent) ORDER BY c.relname"
+        ),
+        {"parent": tenant.table("audit_events")},
+    )
+    return tuple(rows.scalars())
+
+
+async def _covered_until(connection: AsyncConnection, tenant: TenantPrefix) -> datetime | None:
+    bounds = await connection.execute(
+        text(
+            "SELECT pg_get_expr(c.relpartbound, c.oid)"
+            " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = to_regclass(:parent)"
+        ),
+        {"parent": tenant.table("audit_events")},
+    )
+    uppers = [UUID(found[1]) for bound in bounds.scalars() if (found := _UPPER_BOUND.search(bound))]
+    return instant_of(max(uppers)) if uppers else None
+
+
+async def _make(
+    connection: AsyncConnection, tenant: TenantPrefix, name: str, lower: str, upper: str
+) -> None:
+    parent = tenant.table("audit_events")
+    # CREATE … PARTITION OF would wait for every reader of the parent, and they for it.
+    await connection.execute(text(f'CREATE TABLE "{name}" (LIKE "{parent}" INCLUDING ALL)'))
+    await connection.execute(
+        text(
+            f'CREATE TRIGGER "{tenant.trigger("audit_events_no_truncate")}"'
+            f' BEFORE TRUNCATE ON "{name}"'
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {APPEND_ONLY_FUNCTION}()"
+        )
+    )
+    await connection.execute(
+        text(
+            f'ALTER TABLE "{parent}" ATTACH PARTITION "{name}"'
+            f" FOR VALUES FROM ({lower}) TO ({upper})"
+        )
+    )
+
+
+def _months(first: datetime, now: datetime) -> Iterator[datetime]:
+    last = _month(now)
+    for _ in range(MONTHS_AHEAD):
+        last = _next(last)
+    while first <= last:
+        yield first
+        first = _next(first)
+
+
+def _month(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _next(month: datetime) -> datetime:
+    years, index = divmod(month.month, 12)
+    return month.replace(year=month.year + years, month=index + 1)

@@ -1,0 +1,165 @@
+"""One revision at a time, each in a transaction of its own.
+
+The transaction has its subject to itself and reads the version again, so that two processes at
+once apply each revision once. With the revision it brings the audit partitions, the application
+role's grants, the tenant's registry row and a line of `migration_log`; when it fails, all of that
+is as it was before and the failure gets its line afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from time import perf_counter
+from typing import TypeAlias
+
+from sqlalchemy import insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.postgres.chains import BASE, Chain
+from db.postgres.owner import change, is_lost, reason, table_exists
+from db.postgres.partitions import ensure_audit_partitions
+from db.postgres.roles import grant
+from db.tables import migration_log, tenants
+
+
+class Change(StrEnum):
+    APPLIED = "applied"
+    SKIPPED = "skipped"
+    REVERTED = "reverted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one revision of one subject: a tenant's slug, or `registry`."""
+
+    subject: str
+    revision: str
+    change: Change
+    error: str | None = None
+
+
+Report: TypeAlias = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one call does, on one connection and at one instant. `registers` is false where the
+    caller keeps the tenant's registry row itself."""
+
+    connection: AsyncConnection
+    role: str | None
+    now: datetime
+    report: Report
+    registers: bool = True
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    async def to_head(self, chain: Chain) -> bool:
+        """Whether it came to head. At head already, partitions and grants are still seen to."""
+        passed = 0
+        while passed < len(chain.revisions):
+            applied, revision = passed, chain.revisions[passed]
+            started = perf_counter()
+            try:
+                async with change(self.connection, chain.subject):
+                    applied = chain.applied(await chain.current(self.connection))
+                    pending = applied < len(chain.revisions)
+                    revision = chain.revisions[applied] if pending else chain.head
+                    if pending:
+                        await chain.upgrade(self.connection, revision)
+                    await self._settle(chain, revision)
+                    if pending:
+                        await self._log(chain, revision, _since(started))
+            except Exception as error:
+                # A revision is a program: whatever it raises, the other tenants are still done.
+                self._skipped(chain, passed, applied)
+                await self._failed(chain, revision, error, _since(started))
+                return False
+            self._skipped(chain, passed, applied)
+            if pending:
+                self._report(chain.subject, revision, Change.APPLIED)
+            passed = applied + pending
+        return True
+
+    async def down_to(self, chain: Chain, to: str) -> bool:
+        """Takes back every revision after `to`; `base` leaves no table at all."""
+        while True:
+            revision = to
+            started = perf_counter()
+            try:
+                async with change(self.connection, chain.subject):
+                    at = await chain.current(self.connection)
+                    applied = chain.applied(at)
+                    if at is None or applied <= chain.applied(None if to == BASE else to):
+                        return True
+                    revision = at
+                    await chain.downgrade(self.connection, revision)
+                    reached = chain.revisions[applied - 2] if applied > 1 else BASE
+                    await self._register(chain, None if reached == BASE else reached)
+                    await self._log(chain, reached, _since(started))
+            except Exception as error:
+                await self._failed(chain, revision, error, _since(started))
+                return False
+            self._report(chain.subject, revision, Change.REVERTED)
+
+    async def _settle(self, chain: Chain, at: str) -> None:
+        tenant = chain.tenant
+        if tenant and await table_exists(self.connection, tenant.table("audit_events")):
+            await ensure_audit_partitions(self.connection, tenant, self.now)
+        await grant(self.connection, tenant, self.role)
+        await self._register(chain, at)
+
+    async def _register(self, chain: Chain, at: str | None) -> None:
+        if chain.tenant and self.registers:
+            await self.connection.execute(
+                update(tenants)
+                .where(tenants.c.slug == str(chain.tenant), tenants.c.revision.is_distinct_from(at))
+                .values(revision=at)
+            )
+
+    async def _log(
+        self, chain: Chain, revision: str, milliseconds: int, error: str | None = None
+    ) -> None:
+        # Before the registry's first revision, and after its last downgrade, there is no log.
+        if await table_exists(self.connection, migration_log.name):
+            await self.connection.execute(
+                insert(migration_log).values(
+                    tenant=str(chain.tenant) if chain.tenant else None,
+                    revision=revision,
+                    applied_at=self.now,
+                    ms=milliseconds,
+                    error=error,
+                )
+            )
+
+    async def _failed(
+        self, chain: Chain, revision: str, error: Exception, milliseconds: int
+    ) -> None:
+        if is_lost(error):
+            raise error
+        said = reason(error)
+        async with self.connection.begin():
+            await self._log(chain, revision, milliseconds, said)
+        self._report(chain.subject, revision, Change.FAILED, said)
+
+    def refused(self, subject: str, error: Exception) -> None:
+        """For a subject that no revision can be run for."""
+        self._report(subject, BASE, Change.FAILED, reason(error))
+
+    def _skipped(self, chain: Chain, since: int, until: int) -> None:
+        for revision in chain.revisions[since:until]:
+            self._report(chain.subject, revision, Change.SKIPPED)
+
+    def _report(
+        self, subject: str, revision: str, change: Change, error: str | None = None
+    ) -> None:
+        outcome = Outcome(subject, revision, change, error)
+        self.outcomes.append(outcome)
+        self.report(outcome)
+
+
+def _since(started: float) -> int:
+    return round((perf_counter() - started) * 1000)
