@@ -16,7 +16,12 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.backends import open_storage
+from db.clock import system_clock
+from db.migrations import migrate
+from db.settings import StorageSettings
 from gateway.settings import GatewaySettings
+from tests.contract.cast import ACME, GLOBEX, NOW, new_tenant
 from tests.servers.databases import Database, Databases, UnusableServer, run
 from tests.servers.places import temporary_place
 from tests.servers.postgres import Postgres
@@ -77,6 +82,40 @@ def databases(postgres: str) -> Iterator[Databases]:
 def empty_database(databases: Databases) -> Iterator[Database]:
     """A database with nothing in it, for this test alone."""
     made = databases.create()
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture(scope="session")
+def template(databases: Databases) -> Iterator[Database]:
+    """What `database` copies: the registry at head, and two active tenants with empty tables."""
+    made = databases.create()
+    asyncio.run(_furnish(made))
+    databases.seal(made)
+    yield made
+    databases.drop(made)
+
+
+async def _furnish(database: Database) -> None:
+    settings = StorageSettings.load(
+        database_url=database.app_url, database_owner_url=database.owner_url
+    )
+    await migrate(settings, now=NOW)
+    storage = await open_storage(settings)
+    async with storage.registry_unit() as unit:
+        for tenant in (ACME, GLOBEX):
+            await unit.tenants.add(new_tenant(tenant.value))
+    for tenant in (ACME, GLOBEX):
+        # Partitions for the instant that the tests pass in, and for those that run by the clock.
+        for instant in (NOW, system_clock()):
+            await storage.provision(tenant, instant)
+    await storage.close()
+
+
+@pytest.fixture
+def database(databases: Databases, template: Database) -> Iterator[Database]:
+    """A database with the active tenants `acme` and `globex`, for this test alone."""
+    made = databases.create(template)
     yield made
     databases.drop(made)
 
