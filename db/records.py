@@ -236,7 +236,7 @@ class Standing:
     credential: Credential | None
 
 
-Record = TypeVar("Record", Agent, Credential, AuditEvent, Tenant)
+Record = TypeVar("Record", Agent, Credential, AuditEvent, Tenant, OperatorEvent, SigningKey)
 
 
 def partial(kind: type[Record], names: Iterable[str], values: Iterable[object]) -> Record:

@@ -1,0 +1,143 @@
+"""Credentials on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Uuid, bindparam, insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+from db import lists
+from db.contract import Wanted
+from db.filters import CredentialFilter
+from db.lists import ByInstant
+from db.namespace import TenantPrefix
+from db.pages import Page, PageRequest
+from db.postgres.connections import Changing, Reading, Runs
+from db.postgres.listing import Listing, Parameters, among, given
+from db.postgres.rows import CREDENTIALS, parameters
+from db.records import Credential, CredentialStatus
+from db.tables import credentials
+
+_LIST: Listing[Credential, ByInstant] = Listing(
+    (credentials.c.created_at, credentials.c.credential_id),
+    {
+        "client_id": credentials.c.client_id == bindparam("client_id", type_=Uuid),
+        "status": among(credentials.c.status, "status"),
+    },
+    descending=True,
+)
+_ALL = select(*CREDENTIALS.columns(CREDENTIALS.names))
+_GET = _ALL.where(credentials.c.credential_id == bindparam("credential_id", type_=Uuid))
+_HOLD = _GET.with_for_update()
+_NOW = bindparam("now", type_=TIMESTAMP(timezone=True))
+_ACTIVE = credentials.c.status == literal(CredentialStatus.ACTIVE.value)
+_OF_CLIENT = credentials.c.client_id == bindparam("of_client", type_=Uuid)
+_USABLE = _ALL.where(
+    _OF_CLIENT, _ACTIVE, or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _NOW)
+).order_by(credentials.c.created_at.desc(), credentials.c.credential_id.desc())
+_ADD = insert(credentials)
+_SAVE = (
+    update(credentials)
+    .where(credentials.c.credential_id == bindparam("key", type_=Uuid))
+    .returning(credentials.c.credential_id)
+)
+_CHANGES = ("status", "expires_at", "revoked_at", "label", "last_used_at")
+_REVOKE_ALL = (
+    update(credentials)
+    .where(_OF_CLIENT, _ACTIVE)
+    .values(status=literal(CredentialStatus.REVOKED.value), revoked_at=_NOW)
+    .returning(credentials.c.created_at, credentials.c.credential_id)
+)
+
+
+class PostgresCredentialReader:
+    def __init__(self, tenant: TenantPrefix, reading: Reading) -> None:
+        self._tenant = tenant
+        self._reading = reading
+
+    async def get(self, credential_id: UUID) -> Credential | None:
+        rows = await self._reading.rows(_GET, {"credential_id": credential_id})
+        return CREDENTIALS.record(rows[0]) if rows else None
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        return await _usable(self._reading, client_id, now)
+
+    async def page(
+        self,
+        request: PageRequest,
+        filter: CredentialFilter = CredentialFilter(),
+        wanted: Wanted = None,
+    ) -> Page[Credential]:
+        names = CREDENTIALS.wanted(wanted)
+        return await _LIST.page(
+            self._reading,
+            lists.credentials(self._tenant, filter),
+            request,
+            _given(filter),
+            names,
+            lambda row: CREDENTIALS.record(row, names),
+        )
+
+    async def pages(
+        self,
+        client_ids: Collection[UUID],
+        request: PageRequest,
+        filter: CredentialFilter = CredentialFilter(),
+        wanted: Wanted = None,
+    ) -> dict[UUID, Page[Credential]]:
+        names = CREDENTIALS.wanted(wanted)
+        return await _LIST.pages(
+            self._reading,
+            credentials.c.client_id,
+            {
+                client_id: lists.credentials(self._tenant, replace(filter, client_id=client_id))
+                for client_id in client_ids
+            },
+            request,
+            _given(replace(filter, client_id=None)),
+            names,
+            lambda row: CREDENTIALS.record(row, names),
+        )
+
+    async def count(self, filter: CredentialFilter = CredentialFilter(), cap: int = 10_000) -> int:
+        return await _LIST.count(self._reading, _given(filter), cap)
+
+
+class PostgresCredentialStore:
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    async def add(self, credential: Credential) -> None:
+        await self._changing.rows(_ADD, parameters(credential))
+
+    async def get(self, credential_id: UUID) -> Credential | None:
+        rows = await self._changing.rows(_HOLD, {"credential_id": credential_id})
+        return CREDENTIALS.record(rows[0]) if rows else None
+
+    async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
+        return await _usable(self._changing, client_id, now)
+
+    async def save(self, credential: Credential) -> None:
+        kept = parameters(credential)
+        await self._changing.change(
+            _SAVE,
+            {name: kept[name] for name in _CHANGES} | {"key": credential.credential_id},
+            missing="there is no such credential",
+        )
+
+    async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
+        revoked = await self._changing.rows(_REVOKE_ALL, {"of_client": client_id, "now": now})
+        return [credential_id for _, credential_id in sorted(tuple(row) for row in revoked)]
+
+
+async def _usable(database: Runs, client_id: UUID, now: datetime) -> Sequence[Credential]:
+    rows = await database.rows(_USABLE, {"of_client": client_id, "now": now})
+    return [CREDENTIALS.record(row) for row in rows]
+
+
+def _given(filter: CredentialFilter) -> Parameters:
+    return given(client_id=filter.client_id, status=filter.status)

@@ -1,0 +1,141 @@
+"""What all tenants share, on PostgreSQL: the tenants themselves, operator events, signing keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db import lists
+from db.filters import TenantFilter
+from db.lists import ById, BySlug
+from db.pages import Page, PageRequest
+from db.postgres.connections import Changing, Reading
+from db.postgres.listing import Listing, Parameters, among, given
+from db.postgres.rows import OPERATOR_EVENTS, SIGNING_KEYS, TENANTS, parameters
+from db.records import OperatorEvent, SigningKey, SigningKeyStatus, Tenant
+from db.tables import operator_events, signing_keys, tenants
+
+_TENANTS: Listing[Tenant, BySlug] = Listing(
+    (tenants.c.slug,), {"status": among(tenants.c.status, "status")}, descending=False
+)
+_GET = select(*TENANTS.columns(TENANTS.names)).where(tenants.c.slug == bindparam("slug"))
+_HOLD = _GET.with_for_update()
+_ADD = insert(tenants)
+_SAVE = update(tenants).where(tenants.c.slug == bindparam("key")).returning(tenants.c.slug)
+_NEVER_CHANGES = ("slug", "created_at")
+
+_OPERATOR_EVENTS: Listing[OperatorEvent, ById] = Listing(
+    (operator_events.c.event_id,), {}, descending=True
+)
+_APPEND = insert(operator_events).on_conflict_do_nothing()
+
+_KEYS = (
+    select(*SIGNING_KEYS.columns(SIGNING_KEYS.names))
+    .where(signing_keys.c.status != literal(SigningKeyStatus.RETIRED.value))
+    .order_by(signing_keys.c.created_at, signing_keys.c.kid)
+)
+# Without a target it covers the kid and the index that allows one signing key.
+_ADD_KEY = insert(signing_keys).on_conflict_do_nothing().returning(signing_keys.c.kid)
+
+
+class PostgresTenantDirectory:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def get(self, slug: str) -> Tenant | None:
+        rows = await self._reading.rows(_GET, {"slug": slug})
+        return TENANTS.record(rows[0]) if rows else None
+
+    async def page(
+        self, request: PageRequest, filter: TenantFilter = TenantFilter()
+    ) -> Page[Tenant]:
+        return await _TENANTS.page(
+            self._reading,
+            lists.tenants(filter),
+            request,
+            _given(filter),
+            TENANTS.names,
+            TENANTS.record,
+        )
+
+    async def count(self, filter: TenantFilter = TenantFilter(), cap: int = 10_000) -> int:
+        return await _TENANTS.count(self._reading, _given(filter), cap)
+
+
+class PostgresOperatorEventReader:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def page(self, request: PageRequest) -> Page[OperatorEvent]:
+        return await _OPERATOR_EVENTS.page(
+            self._reading,
+            lists.operator_events(),
+            request,
+            {},
+            OPERATOR_EVENTS.names,
+            OPERATOR_EVENTS.record,
+        )
+
+
+class PostgresSigningKeyReader:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def all(self) -> Sequence[SigningKey]:
+        return [SIGNING_KEYS.record(row) for row in await self._reading.rows(_KEYS, {})]
+
+
+class PostgresRegistryReader:
+    def __init__(self, reading: Reading) -> None:
+        self.tenants = PostgresTenantDirectory(reading)
+        self.operator_events = PostgresOperatorEventReader(reading)
+        self.signing_keys = PostgresSigningKeyReader(reading)
+
+
+class PostgresTenantStore:
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    async def add(self, tenant: Tenant) -> None:
+        await self._changing.rows(_ADD, parameters(tenant))
+
+    async def get(self, slug: str) -> Tenant | None:
+        rows = await self._changing.rows(_HOLD, {"slug": slug})
+        return TENANTS.record(rows[0]) if rows else None
+
+    async def save(self, tenant: Tenant) -> None:
+        changed = parameters(tenant)
+        for name in _NEVER_CHANGES:
+            del changed[name]
+        await self._changing.change(
+            _SAVE, {**changed, "key": tenant.slug}, missing="there is no such tenant"
+        )
+
+
+class PostgresOperatorEventStore:
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    async def append(self, event: OperatorEvent) -> None:
+        await self._changing.rows(_APPEND, parameters(event))
+
+
+class PostgresSigningKeyStore:
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    async def add(self, key: SigningKey) -> bool:
+        return bool(await self._changing.rows(_ADD_KEY, parameters(key)))
+
+
+class PostgresRegistryUnit:
+    def __init__(self, changing: Changing) -> None:
+        self.tenants = PostgresTenantStore(changing)
+        self.operator_events = PostgresOperatorEventStore(changing)
+        self.signing_keys = PostgresSigningKeyStore(changing)
+
+
+def _given(filter: TenantFilter) -> Parameters:
+    return given(status=filter.status)

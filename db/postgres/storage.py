@@ -1,0 +1,117 @@
+"""PostgreSQL as the storage of everything: the door to the readers and the units of work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import migrations
+from db.contract import RegistryReader, RegistryUnit, TenantReader, UnitOfWork
+from db.errors import Misconfigured, Misused, Unavailable
+from db.namespace import TenantPrefix
+from db.postgres.agents import PostgresAgentReader, PostgresAgentStore
+from db.postgres.audit import PostgresAuditReader, PostgresAuditStore
+from db.postgres.connections import Changing, Reading
+from db.postgres.credentials import PostgresCredentialReader, PostgresCredentialStore
+from db.postgres.engine import name_tenants
+from db.postgres.faults import translated
+from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit
+from db.postgres.revocations import PostgresRevocationReader, PostgresRevocationStore
+from db.settings import StorageSettings
+
+
+class PostgresStorage:
+    """`db.contract.Storage` over an engine of ours or of the application's (`owns_engine` False:
+    its connections are used, its pool is never closed). Raises Misconfigured for a driver other
+    than asyncpg."""
+
+    def __init__(
+        self, engine: AsyncEngine, settings: StorageSettings, *, owns_engine: bool
+    ) -> None:
+        if engine.dialect.driver != "asyncpg":
+            raise Misconfigured("the engine must be one of postgresql+asyncpg")
+        name_tenants(engine)
+        self._engine = engine
+        self._settings = settings
+        self._owns_engine = owns_engine
+        # Behind PgBouncer two halves of one statement could reach two servers, unless they are in
+        # a transaction. Units say their level too: the engine handed over may commit every
+        # statement by itself.
+        self._readers = _engine_at(engine, "READ COMMITTED" if settings.pgbouncer else "AUTOCOMMIT")
+        self._writers = _engine_at(engine, "READ COMMITTED")
+        self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
+        self._registry = PostgresRegistryReader(Reading(self._readers, None))
+
+    def read(self, tenant: TenantPrefix) -> TenantReader:
+        return _Reader(tenant, Reading(self._readers, tenant))
+
+    @asynccontextmanager
+    async def unit(self, tenant: TenantPrefix) -> AsyncIterator[UnitOfWork]:
+        async with self._changing(tenant) as changing:
+            yield _Unit(changing)
+
+    @property
+    def registry(self) -> RegistryReader:
+        return self._registry
+
+    @asynccontextmanager
+    async def registry_unit(self) -> AsyncIterator[RegistryUnit]:
+        async with self._changing(None) as changing:
+            yield PostgresRegistryUnit(changing)
+
+    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
+        # Tables belong to the owner role, which an engine handed over knows only if it is that.
+        handed_over = not self._owns_engine and self._settings.database_owner_url is None
+        return await migrations.provision(
+            self._engine if handed_over else self._settings, tenant, now
+        )
+
+    async def check(self) -> None:
+        with translated(None):
+            at_head = await migrations.registry_at_head(self._engine)
+        if not at_head:
+            raise Unavailable("the registry is not at head: run `python -m db migrate`")
+
+    async def close(self) -> None:
+        if self._owns_engine:
+            await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _changing(self, tenant: TenantPrefix | None) -> AsyncIterator[Changing]:
+        unit = (asyncio.current_task(), tenant)
+        if unit in self._units:
+            # It could wait for ever: for its own locks, or for a connection that it holds itself.
+            raise Misused("a unit of work was begun inside another of the same tenant")
+        self._units.add(unit)
+        try:
+            async with Changing(self._writers, tenant) as changing:
+                yield changing
+        finally:
+            self._units.remove(unit)
+
+
+class _Reader:
+    def __init__(self, tenant: TenantPrefix, reading: Reading) -> None:
+        self.agents = PostgresAgentReader(tenant, reading)
+        self.credentials = PostgresCredentialReader(tenant, reading)
+        self.audit = PostgresAuditReader(tenant, reading)
+        self.revocations = PostgresRevocationReader(reading)
+
+
+class _Unit:
+    def __init__(self, changing: Changing) -> None:
+        self.agents = PostgresAgentStore(changing)
+        self.credentials = PostgresCredentialStore(changing)
+        self.audit = PostgresAuditStore(changing)
+        self.revocations = PostgresRevocationStore(changing)
+
+
+def _engine_at(engine: AsyncEngine, isolation: str) -> AsyncEngine:
+    chosen = engine.execution_options(isolation_level=isolation)
+    # Secret hashes are parameters, and the engine handed over may put parameters into its log.
+    chosen.sync_engine.hide_parameters = True
+    return chosen
