@@ -12,14 +12,16 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
+from db.errors import InvalidInput, InvalidPrefix, NotFound
 from db.namespace import TenantPrefix
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
-from db.postgres.owner import Source, application_role, connect, table_exists
+from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists
+from db.postgres.partitions import ensure_audit_partitions
 from db.postgres.roles import require_role
-from db.postgres.steps import Change, Outcome, Report, Run
+from db.postgres.steps import Change, Outcome, Report, RevisionFailed, Run
 from db.records import TenantStatus
 from db.tables import migration_log
 from db.tables import tenants as registry
@@ -85,7 +87,7 @@ async def migrate(
     report: Report = _silent,
     scripts: Path = SCRIPTS,
 ) -> Summary:
-    """Brings the registry to head, then every tenant that is not removed, or those named alone.
+    """Brings the registry to head, then every tenant that is not removed, or only those named.
 
     A tenant that fails is reported and the others are done. Raises MigrationFailed when the
     registry fails, NotFound for a tenant that is not registered, and Unavailable.
@@ -93,14 +95,15 @@ async def migrate(
     async with connect(source) as connection:
         run = Run(connection, application_role(source), now, report)
         await require_role(connection, run.role)
-        await _to_head(run, Chain(scripts=scripts))
+        await run.to_head(Chain(scripts=scripts))
         for slug in await _registered(connection, tenants):
             try:
-                prefix = TenantPrefix(slug)
+                await run.to_head(Chain(TenantPrefix(slug), scripts))
+            except RevisionFailed as failure:
+                run.tell(failure.outcome)
             except InvalidPrefix as error:
-                run.refused(slug, error)
-            else:
-                await run.to_head(Chain(prefix, scripts))
+                # The row was not written by this program, which would have refused the slug.
+                run.tell(Outcome(slug, BASE, Change.FAILED, error.message))
         return Summary(tuple(run.outcomes))
 
 
@@ -116,8 +119,22 @@ async def provision(
         run = Run(connection, application_role(source), now, _silent, registers=False)
         await require_role(connection, run.role)
         chain = Chain(tenant, scripts)
-        await _to_head(run, chain)
+        await run.to_head(chain)
         return chain.head
+
+
+async def ensure_partitions(source: Source, tenant: TenantPrefix, now: datetime) -> tuple[str, ...]:
+    """Makes the months of the tenant's trail that are missing up to two after that of `now`; the
+    names of the new ones. Raises MigrationFailed, when the table is busy for one, and Unavailable.
+    """
+    async with connect(source) as connection:
+        try:
+            async with connection.begin():
+                return await ensure_audit_partitions(connection, tenant, now)
+        except DBAPIError as error:
+            if is_lost(error):
+                raise
+            raise MigrationFailed(f"{tenant} got no new months: {reason(error)}") from None
 
 
 async def downgrade(
@@ -132,8 +149,9 @@ async def downgrade(
 ) -> Summary:
     """Takes back what came after `to` (`base`: everything) from a tenant, or from the registry.
 
-    Raises NotFound for a tenant that is not registered or a revision that is not known, and
-    InvalidInput when something that nothing brings back would go and `destroy` was not said.
+    Raises NotFound for a tenant that is not registered or a revision that is not known,
+    InvalidInput when something that nothing brings back would go and `destroy` was not said,
+    MigrationFailed and Unavailable.
     """
     async with connect(source) as connection:
         if tenant is not None:
@@ -175,11 +193,6 @@ async def registry_at_head(engine: AsyncEngine) -> bool:
     async with engine.connect() as connection:
         at = await Chain().current(connection)
     return at is not None and at >= head("registry")
-
-
-async def _to_head(run: Run, chain: Chain) -> None:
-    if not await run.to_head(chain):
-        raise MigrationFailed(f"{chain.subject} did not come to head: {run.outcomes[-1].error}")
 
 
 async def _registered(connection: AsyncConnection, named: Sequence[str] | None) -> list[str]:

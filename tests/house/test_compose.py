@@ -1,0 +1,179 @@
+"""compose.yaml and the Dockerfile, held against the settings, ports, probes and commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from db.settings import StorageSettings, UnsafeSettings
+from gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("migrate", "gateway", "worker")
+
+GIVEN = {
+    "OPERATOR_TOKEN": "o" * 32,
+    "KEY_ENCRYPTION_SECRET": "k" * 32,
+    "OWNER_PASSWORD": "owner-password",
+    "APP_PASSWORD": "app-password",
+}
+
+
+def image_environment() -> dict[str, str]:
+    lines = re.search(r"^ENV (.+?)(?<!\\)$", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert lines
+    return dict(pair.split("=", 1) for pair in lines[1].replace("\\\n", " ").split())
+
+
+def interpolated(value: str) -> str:
+    def one(match: re.Match[str]) -> str:
+        name, default = match[1], match[2]
+        return GIVEN[name] if name in GIVEN else (default or "").removeprefix(":-")
+
+    return re.sub(r"\$\{(\w+)(:[?-][^}]*)?\}", one, value)
+
+
+def environment_of(service: str) -> dict[str, str]:
+    return {name: interpolated(str(v)) for name, v in SERVICES[service]["environment"].items()}
+
+
+def settings_of(
+    service: str, kind: type[StorageSettings], monkeypatch: pytest.MonkeyPatch
+) -> StorageSettings:
+    for name, value in {**image_environment(), **environment_of(service)}.items():
+        monkeypatch.setenv(name, value)
+    return kind.load()
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    known = {name.upper() for name in GatewaySettings.model_fields}
+
+    for service in OURS:
+        assert set(environment_of(service)) <= known, service
+
+
+def test_the_gateway_accepts_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of("gateway", GatewaySettings, monkeypatch)
+
+    assert isinstance(settings, GatewaySettings)
+    assert not settings.migrate_at_start
+    assert not settings.serve_graphiql
+    assert settings.database_url != settings.owner_url
+
+
+@pytest.mark.parametrize("service", ["migrate", "worker"])
+def test_the_others_accept_what_they_are_given(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(service, StorageSettings, monkeypatch)
+
+    assert not settings.in_memory
+    assert settings.redis_url == "redis://redis:6379/0"
+
+
+@pytest.mark.parametrize("missing", ["OPERATOR_TOKEN", "KEY_ENCRYPTION_SECRET"])
+def test_a_gateway_without_its_secrets_would_not_start(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**image_environment(), **environment_of("gateway")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+
+    with pytest.raises(UnsafeSettings, match=missing):
+        GatewaySettings.load()
+
+
+def test_secrets_are_demanded_and_never_defaulted() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+
+    for name in GIVEN:
+        uses = re.findall(rf"\$\{{{name}(.*?)\}}", text)
+        assert uses, name
+        assert all(use.startswith(":?") for use in uses), name
+
+
+def test_ports_and_addresses_agree() -> None:
+    port = image_environment()["PORT"]
+
+    assert image_environment()["HOST"] == "0.0.0.0"
+    assert f"EXPOSE {port}" in DOCKERFILE
+    assert SERVICES["gateway"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f":{port}/health/ready" in " ".join(SERVICES["gateway"]["healthcheck"]["test"])
+
+
+def test_nothing_but_the_gateway_is_published() -> None:
+    assert [name for name, each in SERVICES.items() if "ports" in each] == ["gateway"]
+
+
+def test_every_command_names_a_module_that_can_be_run() -> None:
+    for service in OURS:
+        python, flag, module, *_ = SERVICES[service]["command"]
+        assert (python, flag) == ("python", "-m")
+        assert importlib.util.find_spec(f"{module}.__main__"), module
+        assert f"COPY {module} {module}" in DOCKERFILE
+
+
+def test_serving_waits_for_migrations_and_these_for_the_database() -> None:
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for service in ("gateway", "worker"):
+        assert SERVICES[service]["depends_on"] == {
+            "migrate": {"condition": "service_completed_successfully"},
+            "redis": {"condition": "service_healthy"},
+        }
+
+
+def test_everything_that_stays_up_says_whether_it_is_well() -> None:
+    for name, service in SERVICES.items():
+        if name != "migrate":
+            assert service["healthcheck"]["test"], name
+
+
+def test_probes_ask_for_paths_that_the_gateway_serves() -> None:
+    health = (ROOT / "gateway" / "health.py").read_text()
+    asked = set(re.findall(r"/health/\w+", DOCKERFILE + (ROOT / "compose.yaml").read_text()))
+
+    assert asked == {"/health/live", "/health/ready"}
+    for path in asked:
+        assert f'"{path}"' in health
+
+
+def test_the_cache_evicts_nothing_and_keeps_nothing() -> None:
+    command = SERVICES["redis"]["command"]
+
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--save") + 1] == ""
+    assert command[command.index("--appendonly") + 1] == "no"
+
+
+def test_the_application_role_is_made_and_owns_nothing() -> None:
+    made = COMPOSE["configs"]["application_role"]["content"]
+    user = re.search(r"//(\w+):", environment_of("gateway")["DATABASE_URL"])
+    owner = re.search(r"//(\w+):", environment_of("gateway")["DATABASE_OWNER_URL"])
+
+    assert user
+    assert owner
+    assert f"CREATE ROLE {user[1]} LOGIN" in made
+    assert "SUPERUSER" not in made
+    assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == owner[1]
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    assert re.search(r"^USER agentidp$", DOCKERFILE, re.MULTILINE)
+    assert DOCKERFILE.index("USER agentidp") < DOCKERFILE.index('CMD ["python"')
+
+
+def test_the_image_installs_the_hashed_lock_and_copies_only_what_runs() -> None:
+    copied = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
+
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+    assert set(copied) == {"requirements.lock", "alembic", "db", "gateway", "workers"}
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {f"!{each}" for each in copied} <= set(ignored)

@@ -1,0 +1,32 @@
+"""`python -m workers` runs a worker; `python -m workers check` asks whether one is alive."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from db import log
+from db.errors import AgentIdPError
+from db.settings import StorageSettings
+from workers.main import is_healthy, worker
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=["run", "check"], default="run")
+    command = parser.parse_args().command
+    try:
+        settings = StorageSettings.load()
+        if command == "check":
+            return 0 if asyncio.run(is_healthy(settings)) else 1
+        log.configure()
+        worker(settings).run()
+    except AgentIdPError as error:
+        print(f"workers: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
