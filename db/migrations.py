@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.errors import InvalidInput, InvalidPrefix, NotFound
+from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
 from db.namespace import TenantPrefix
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
 from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists

@@ -33,7 +33,7 @@ Source = StorageSettings | AsyncEngine
 @asynccontextmanager
 async def connect(source: Source) -> AsyncIterator[AsyncConnection]:
     """A connection of the owner role. Raises Unavailable, or Misconfigured for a useless URL."""
-    engine = source if isinstance(source, AsyncEngine) else _engine(source)
+    engine = _engine(source) if isinstance(source, StorageSettings) else _transactional(source)
     try:
         connection = await _connect(engine)
         try:
@@ -49,7 +49,7 @@ async def connect(source: Source) -> AsyncIterator[AsyncConnection]:
             with suppress(DBAPIError, OSError):
                 await connection.close()
     finally:
-        if engine is not source:
+        if isinstance(source, StorageSettings):
             await engine.dispose()
 
 
@@ -123,6 +123,11 @@ def _engine(settings: StorageSettings) -> AsyncEngine:
             "prepared_statement_cache_size": 0,
         },
     )
+
+
+def _transactional(engine: AsyncEngine) -> AsyncEngine:
+    """One handed over may commit every statement by itself."""
+    return engine.execution_options(isolation_level="READ COMMITTED")
 
 
 def _url(text: str) -> URL:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.errors import MigrationFailed
 from db.postgres.chains import BASE, Chain
 from db.postgres.owner import change, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
@@ -42,6 +43,14 @@ class Outcome:
     error: str | None = None
 
 
+class RevisionFailed(MigrationFailed):
+    """The transaction of one revision was rolled back; `outcome` says of which, and why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{outcome.subject} {outcome.revision}: {outcome.error}")
+        self.outcome = outcome
+
+
 Report: TypeAlias = Callable[[Outcome], None]
 
 
@@ -57,8 +66,12 @@ class Run:
     registers: bool = True
     outcomes: list[Outcome] = field(default_factory=list)
 
-    async def to_head(self, chain: Chain) -> bool:
-        """Whether it came to head. At head already, partitions and grants are still seen to."""
+    def tell(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.report(outcome)
+
+    async def to_head(self, chain: Chain) -> None:
+        """At head already, partitions and grants are still seen to. Raises RevisionFailed."""
         passed = 0
         while passed < len(chain.revisions):
             applied, revision = passed, chain.revisions[passed]
@@ -74,18 +87,16 @@ class Run:
                     if pending:
                         await self._log(chain, revision, _since(started))
             except Exception as error:
-                # A revision is a program: whatever it raises, the other tenants are still done.
+                # A revision is a program and may raise anything.
                 self._skipped(chain, passed, applied)
-                await self._failed(chain, revision, error, _since(started))
-                return False
+                raise await self._failure(chain, revision, error, _since(started)) from error
             self._skipped(chain, passed, applied)
             if pending:
-                self._report(chain.subject, revision, Change.APPLIED)
+                self.tell(Outcome(chain.subject, revision, Change.APPLIED))
             passed = applied + pending
-        return True
 
-    async def down_to(self, chain: Chain, to: str) -> bool:
-        """Takes back every revision after `to`; `base` leaves no table at all."""
+    async def down_to(self, chain: Chain, to: str) -> None:
+        """Takes back what came after `to`; `base` leaves no table. Raises RevisionFailed."""
         while True:
             revision = to
             started = perf_counter()
@@ -94,16 +105,15 @@ class Run:
                     at = await chain.current(self.connection)
                     applied = chain.applied(at)
                     if at is None or applied <= chain.applied(None if to == BASE else to):
-                        return True
+                        return
                     revision = at
                     await chain.downgrade(self.connection, revision)
                     reached = chain.revisions[applied - 2] if applied > 1 else BASE
                     await self._register(chain, None if reached == BASE else reached)
                     await self._log(chain, reached, _since(started))
             except Exception as error:
-                await self._failed(chain, revision, error, _since(started))
-                return False
-            self._report(chain.subject, revision, Change.REVERTED)
+                raise await self._failure(chain, revision, error, _since(started)) from error
+            self.tell(Outcome(chain.subject, revision, Change.REVERTED))
 
     async def _settle(self, chain: Chain, at: str) -> None:
         tenant = chain.tenant
@@ -135,30 +145,20 @@ class Run:
                 )
             )
 
-    async def _failed(
+    async def _failure(
         self, chain: Chain, revision: str, error: Exception, milliseconds: int
-    ) -> None:
+    ) -> RevisionFailed:
+        """Logged; raises `error` itself when it is the connection that failed."""
         if is_lost(error):
             raise error
         said = reason(error)
         async with self.connection.begin():
             await self._log(chain, revision, milliseconds, said)
-        self._report(chain.subject, revision, Change.FAILED, said)
-
-    def refused(self, subject: str, error: Exception) -> None:
-        """For a subject that no revision can be run for."""
-        self._report(subject, BASE, Change.FAILED, reason(error))
+        return RevisionFailed(Outcome(chain.subject, revision, Change.FAILED, said))
 
     def _skipped(self, chain: Chain, since: int, until: int) -> None:
         for revision in chain.revisions[since:until]:
-            self._report(chain.subject, revision, Change.SKIPPED)
-
-    def _report(
-        self, subject: str, revision: str, change: Change, error: str | None = None
-    ) -> None:
-        outcome = Outcome(subject, revision, change, error)
-        self.outcomes.append(outcome)
-        self.report(outcome)
+            self.tell(Outcome(chain.subject, revision, Change.SKIPPED))
 
 
 def _since(started: float) -> int:
