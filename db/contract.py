@@ -4,8 +4,9 @@ Reading is apart from changing. A `TenantReader` sees what is committed, one sta
 A `UnitOfWork` changes things: all of it is committed on leaving its block, none of it when the
 block raises. After any error of its stores the unit is over: what is asked of it next, and leaving
 its block as if all were well, raises UnitOver. Units of one tenant that touch the same row wait
-for each other, so what `get` returned in a unit still holds when the unit saves. Units are never
-nested, and nothing slow (a password hash, a call elsewhere) happens inside one.
+for each other, so what `get` returned in a unit still holds when the unit saves. A unit inside
+another of the same tenant raises Misused, and nothing slow (a password hash, a call elsewhere)
+happens inside one.
 
 There is no store without a tenant: `read` and `unit` take the prefix of a registry row, and every
 id, email and cursor of another tenant is simply unknown. Whatever is asked of a tenant that was

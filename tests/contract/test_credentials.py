@@ -1,0 +1,351 @@
+"""Credentials: they belong to an agent, end at an instant, and are listed newest first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+
+from db.contract import Storage
+from db.errors import IdTaken, InvalidCursor, NotFound
+from db.filters import CredentialFilter
+from db.pages import Page, PageRequest
+from db.records import Agent, Credential, CredentialStatus
+from tests.contract.cast import (
+    ACME,
+    AWKWARD,
+    GLOBEX,
+    MICROSECOND,
+    NOW,
+    after,
+    new_agent,
+    new_credential,
+    put,
+)
+from tests.contract.paging import (
+    EVERYTHING,
+    Fetch,
+    assert_pages,
+    assert_refuses,
+    assert_walks,
+    items,
+)
+
+ACTIVE, REVOKED = CredentialStatus.ACTIVE, CredentialStatus.REVOKED
+
+
+@pytest.fixture
+async def agent(storage: Storage) -> Agent:
+    agent = new_agent()
+    await put(storage, ACME, agent)
+    return agent
+
+
+def listing(storage: Storage, filter: CredentialFilter = CredentialFilter()) -> Fetch[Credential]:
+    return lambda request: storage.read(ACME).credentials.page(request, filter)
+
+
+async def test_an_added_credential_reads_back_as_it_was_written(
+    storage: Storage, agent: Agent
+) -> None:
+    bare = new_credential(agent.agent_id)
+    whole = new_credential(
+        agent.agent_id,
+        created_at=after(1),
+        status=REVOKED,
+        expires_at=after(3600),
+        revoked_at=after(60),
+        label=AWKWARD[:64],
+        last_used_at=after(30),
+        secret_hash="!",
+    )
+    await put(storage, ACME, bare, whole)
+    credentials = storage.read(ACME).credentials
+    for credential in (bare, whole):
+        assert await credentials.get(credential.credential_id) == credential
+        async with storage.unit(ACME) as unit:
+            assert await unit.credentials.get(credential.credential_id) == credential
+    assert await items(credentials.page) == [whole, bare]
+
+
+async def test_an_unknown_credential_is_none(storage: Storage, agent: Agent) -> None:
+    await put(storage, ACME, new_credential(agent.agent_id))
+    assert await storage.read(ACME).credentials.get(agent.agent_id) is None
+    async with storage.unit(ACME) as unit:
+        assert await unit.credentials.get(agent.agent_id) is None
+
+
+async def test_a_credential_of_no_agent_is_refused(storage: Storage, agent: Agent) -> None:
+    elsewhere = new_agent()
+    await put(storage, GLOBEX, elsewhere)
+    for client_id in (uuid4(), elsewhere.agent_id):
+        with pytest.raises(NotFound) as refusal:
+            await put(storage, ACME, new_credential(client_id))
+        assert refusal.value.code == "NOT_FOUND"
+    assert await items(listing(storage)) == []
+
+
+async def test_an_agent_and_its_credential_can_be_added_together(storage: Storage) -> None:
+    agent = new_agent()
+    credential = new_credential(agent.agent_id)
+    await put(storage, ACME, agent, credential)
+    assert await storage.read(ACME).credentials.get(credential.credential_id) == credential
+
+
+@pytest.mark.parametrize("known_client", [True, False])
+async def test_an_id_is_never_added_twice(
+    storage: Storage, agent: Agent, known_client: bool
+) -> None:
+    first = new_credential(agent.agent_id)
+    await put(storage, ACME, first)
+    client_id = agent.agent_id if known_client else uuid4()
+    with pytest.raises(IdTaken):
+        await put(
+            storage, ACME, new_credential(client_id, credential_id=first.credential_id, label="x")
+        )
+    assert await items(listing(storage)) == [first]
+
+
+async def test_saving_replaces_what_can_change_and_nothing_else(
+    storage: Storage, agent: Agent
+) -> None:
+    other = new_agent()
+    first = new_credential(agent.agent_id)
+    await put(storage, ACME, other, first)
+    changed = Credential(
+        credential_id=first.credential_id,
+        client_id=other.agent_id,
+        secret_hash="another",
+        status=REVOKED,
+        created_at=after(60),
+        expires_at=after(1),
+        revoked_at=after(2),
+        label="second",
+        last_used_at=after(3),
+    )
+    async with storage.unit(ACME) as unit:
+        await unit.credentials.save(changed)
+    expected = replace(
+        changed,
+        client_id=first.client_id,
+        secret_hash=first.secret_hash,
+        created_at=first.created_at,
+    )
+    credentials = storage.read(ACME).credentials
+    assert await credentials.get(first.credential_id) == expected
+    assert await items(credentials.page) == [expected]
+    assert await items(listing(storage, CredentialFilter(client_id=other.agent_id))) == []
+    bare = replace(expected, expires_at=None, revoked_at=None, label=None, last_used_at=None)
+    async with storage.unit(ACME) as unit:
+        await unit.credentials.save(bare)
+    assert await credentials.get(first.credential_id) == bare
+
+
+async def test_saving_an_unknown_credential_is_refused(storage: Storage, agent: Agent) -> None:
+    with pytest.raises(NotFound):
+        async with storage.unit(ACME) as unit:
+            await unit.credentials.save(new_credential(agent.agent_id))
+    assert await items(listing(storage)) == []
+
+
+async def test_a_client_has_its_usable_credentials_newest_first(
+    storage: Storage, agent: Agent
+) -> None:
+    other = new_agent()
+    client = agent.agent_id
+    lesser, greater = sorted((uuid4(), uuid4()))
+    usable = [
+        new_credential(client, created_at=after(2)),
+        new_credential(client, created_at=after(1), credential_id=greater),
+        new_credential(client, created_at=after(1), credential_id=lesser),
+        new_credential(client, expires_at=NOW + MICROSECOND),
+    ]
+    unusable = [
+        new_credential(client, expires_at=NOW),
+        new_credential(client, expires_at=NOW - MICROSECOND),
+        new_credential(client, status=REVOKED, revoked_at=NOW),
+        new_credential(client, status=REVOKED, expires_at=after(60), revoked_at=after(30)),
+        new_credential(other.agent_id),
+    ]
+    await put(storage, ACME, other, *usable[2:], *unusable, *usable[:2])
+    assert list(await storage.read(ACME).credentials.of_client(client, NOW)) == usable
+    async with storage.unit(ACME) as unit:
+        assert list(await unit.credentials.of_client(client, NOW)) == usable
+    assert list(await storage.read(ACME).credentials.of_client(uuid4(), NOW)) == []
+
+
+async def test_a_unit_sees_the_credentials_that_it_has_changed(
+    storage: Storage, agent: Agent
+) -> None:
+    client = agent.agent_id
+    old, ending = new_credential(client), new_credential(client, created_at=after(1))
+    await put(storage, ACME, old, ending)
+    new = new_credential(client, created_at=after(2))
+    async with storage.unit(ACME) as unit:
+        await unit.credentials.add(new)
+        await unit.credentials.save(replace(ending, status=REVOKED, revoked_at=NOW))
+        assert list(await unit.credentials.of_client(client, NOW)) == [new, old]
+        assert list(await storage.read(ACME).credentials.of_client(client, NOW)) == [ending, old]
+        assert await unit.credentials.revoke_all(client, after(3)) == [
+            old.credential_id,
+            new.credential_id,
+        ]
+        assert list(await unit.credentials.of_client(client, NOW)) == []
+    assert list(await storage.read(ACME).credentials.of_client(client, NOW)) == []
+
+
+async def test_revoking_all_takes_every_active_one_expired_ones_too(
+    storage: Storage, agent: Agent
+) -> None:
+    other = new_agent()
+    client = agent.agent_id
+    lesser, greater = sorted((uuid4(), uuid4()))
+    active = [
+        new_credential(client, created_at=NOW, expires_at=NOW - MICROSECOND),
+        new_credential(client, created_at=after(1), credential_id=lesser, last_used_at=NOW),
+        new_credential(client, created_at=after(1), credential_id=greater, label="ci"),
+        new_credential(client, created_at=after(2), expires_at=after(99)),
+    ]
+    already = new_credential(client, status=REVOKED, revoked_at=NOW)
+    foreign = new_credential(other.agent_id, created_at=after(3))
+    await put(storage, ACME, other, active[3], active[2], already, foreign, active[1], active[0])
+    async with storage.unit(ACME) as unit:
+        revoked = list(await unit.credentials.revoke_all(client, after(60)))
+    assert revoked == [credential.credential_id for credential in active]
+    rows = {row.credential_id: row for row in await items(listing(storage))}
+    for credential in active:
+        expected = replace(credential, status=REVOKED, revoked_at=after(60))
+        assert rows.pop(credential.credential_id) == expected
+    assert rows == {each.credential_id: each for each in (already, foreign)}
+    async with storage.unit(ACME) as unit:
+        assert list(await unit.credentials.revoke_all(client, after(61))) == []
+        assert list(await unit.credentials.revoke_all(uuid4(), after(61))) == []
+
+
+async def _fleet(storage: Storage, agents: int = 3, each: int = 5) -> dict[UUID, list[Credential]]:
+    """Clients with credentials, newest first, with ties and both statuses."""
+    fleet: dict[UUID, list[Credential]] = {}
+    for _ in range(agents):
+        agent = new_agent()
+        rows = [
+            new_credential(
+                agent.agent_id,
+                created_at=after(place // 2),
+                status=REVOKED if place % 3 == 0 else ACTIVE,
+                label=f"{place}",
+            )
+            for place in range(each)
+        ]
+        await put(storage, ACME, agent, *rows)
+        fleet[agent.agent_id] = newest_first(rows)
+    return fleet
+
+
+def newest_first(rows: list[Credential]) -> list[Credential]:
+    return sorted(rows, key=lambda row: (row.created_at, row.credential_id), reverse=True)
+
+
+async def test_pages_are_newest_first_then_by_id_descending(storage: Storage) -> None:
+    fleet = await _fleet(storage)
+    rows = newest_first([row for each in fleet.values() for row in each])
+    await assert_walks(listing(storage), rows)
+    client_id, its = next(iter(fleet.items()))
+    await assert_pages(listing(storage, CredentialFilter(client_id=client_id)), its)
+    for status in ((), (ACTIVE,), (REVOKED,), (ACTIVE, REVOKED)):
+        filter = CredentialFilter(status=status)
+        matching = [row for row in rows if filter.matches(row)]
+        await assert_walks(listing(storage, filter), matching, size=2)
+        assert await storage.read(ACME).credentials.count(filter) == len(matching)
+        filter = CredentialFilter(client_id=client_id, status=status)
+        matching = [row for row in its if filter.matches(row)]
+        await assert_walks(listing(storage, filter), matching, size=2)
+        assert await storage.read(ACME).credentials.count(filter) == len(matching)
+
+
+async def test_a_count_stops_behind_its_cap(storage: Storage) -> None:
+    fleet = await _fleet(storage, agents=2, each=4)
+    credentials = storage.read(ACME).credentials
+    assert await credentials.count() == 8
+    assert [await credentials.count(cap=cap) for cap in (0, 6, 7, 8)] == [1, 7, 8, 8]
+    of_one = CredentialFilter(client_id=next(iter(fleet)))
+    assert [await credentials.count(of_one, cap=cap) for cap in (0, 2, 3, 4, 5)] == [1, 3, 4, 4, 4]
+    assert await credentials.count(CredentialFilter(client_id=uuid4())) == 0
+
+
+async def test_pages_of_many_clients_are_the_page_of_each(storage: Storage) -> None:
+    fleet = await _fleet(storage)
+    credentials = storage.read(ACME).credentials
+    stranger = uuid4()
+    asked = [*fleet, stranger, next(iter(fleet))]
+    for request in (PageRequest(), PageRequest(first=2), PageRequest(last=2), EVERYTHING):
+        for filter in (CredentialFilter(), CredentialFilter(status=(ACTIVE,))):
+            pages = await credentials.pages(asked, request, filter)
+            assert pages == {
+                client_id: await credentials.page(request, replace(filter, client_id=client_id))
+                for client_id in asked
+            }
+            assert pages[stranger] == Page()
+    assert await credentials.pages([], EVERYTHING) == {}
+    everything = await credentials.pages(list(fleet), EVERYTHING)
+    assert {client_id: list(page.items) for client_id, page in everything.items()} == fleet
+
+
+async def test_a_batch_asks_for_its_own_clients_whatever_the_filter_names(
+    storage: Storage,
+) -> None:
+    fleet = await _fleet(storage, agents=2, each=2)
+    one, other = fleet
+    credentials = storage.read(ACME).credentials
+    pages = await credentials.pages([one], EVERYTHING, CredentialFilter(client_id=other))
+    assert pages == {one: await credentials.page(EVERYTHING, CredentialFilter(client_id=one))}
+
+
+async def test_a_batch_of_one_can_be_continued_and_others_refuse_its_cursor(
+    storage: Storage,
+) -> None:
+    fleet = await _fleet(storage, agents=2, each=4)
+    one, other = fleet
+    credentials = storage.read(ACME).credentials
+    cursor = (await credentials.pages([one], EVERYTHING))[one].cursors[1]
+    pages = await credentials.pages([one], PageRequest(first=1, after=cursor))
+    assert list(pages[one].items) == fleet[one][2:3]
+    assert pages[one].has_next_page
+    assert pages[one].has_previous_page
+    for clients in ([other], [one, other]):
+        with pytest.raises(InvalidCursor):
+            await credentials.pages(clients, PageRequest(after=cursor))
+        with pytest.raises(InvalidCursor):
+            await credentials.pages(clients, PageRequest(before=cursor))
+
+
+async def test_a_cursor_means_nothing_elsewhere(storage: Storage) -> None:
+    fleet = await _fleet(storage, agents=1, each=2)
+    client_id, rows = next(iter(fleet.items()))
+    await put(storage, GLOBEX, new_agent(agent_id=client_id), *rows)
+    elsewhere = [
+        storage.read(GLOBEX).credentials.page(EVERYTHING),
+        storage.read(ACME).credentials.page(EVERYTHING, CredentialFilter(client_id=client_id)),
+        storage.read(ACME).credentials.page(EVERYTHING, CredentialFilter(status=(ACTIVE,))),
+    ]
+    foreign = [(await page).cursors[0] for page in elsewhere]
+    agents = await storage.read(ACME).agents.page(EVERYTHING)
+    await assert_refuses(listing(storage), [*foreign, agents.cursors[0]])
+    await assert_pages(listing(storage), rows)
+
+
+async def test_a_reader_told_what_is_wanted_fetches_that(storage: Storage) -> None:
+    fleet = await _fleet(storage, agents=1, each=1)
+    client_id, (row,) = next(iter(fleet.items()))
+    credentials = storage.read(ACME).credentials
+    single = await credentials.page(EVERYTHING, wanted={"label", "status"})
+    batch = await credentials.pages([client_id], EVERYTHING, wanted=("label", "status"))
+    for read in (single.items[0], batch[client_id].items[0]):
+        assert (read.credential_id, read.created_at) == (row.credential_id, row.created_at)
+        assert (read.label, read.status) == (row.label, row.status)
+        for absent in ("secret_hash", "expires_at", "revoked_at", "last_used_at"):
+            with pytest.raises(AttributeError):
+                getattr(read, absent)
+    assert single.cursors == (await credentials.page(EVERYTHING)).cursors
+    bare = (await credentials.pages([client_id], EVERYTHING, wanted=()))[client_id]
+    assert [each.client_id for each in bare.items] == [client_id]
