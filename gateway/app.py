@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from db.clock import Clock, system_clock
 from gateway.auth.secrets import SecretHasher
 from gateway.graphql.controller import graphql
 from gateway.health import live, ready
-from gateway.oauth.endpoints import introspect, jwks, metadata, revoke, token
+from gateway.oauth.endpoints import metadata, oauth
 from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway, assemble
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 def create_app(
@@ -55,7 +57,7 @@ def application(
         allow_headers=["Authorization", "Content-Type", "Accept", "X-Request-ID"],
     )
     return Litestar(
-        route_handlers=[graphql, token, introspect, revoke, jwks, metadata, live, ready],
+        route_handlers=[graphql, oauth, metadata, live, ready],
         lifespan=[lifespan],
         cors_config=cors if settings.cors_origins else None,
         openapi_config=None,

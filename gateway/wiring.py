@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+import structlog
 
 from db.backends import open_storage
 from db.clock import Clock, system_clock
@@ -21,6 +23,11 @@ from gateway.services.credentials import CredentialService
 from gateway.services.tenants import TenantService
 from gateway.services.tokens import TokenService
 from gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,8 @@ async def assemble(
 ) -> Gateway:
     """Opens the stores and puts the parts together. `engine` is the application's own, if it has
     one; `hasher` a cheaper one, for tests. Raises Misconfigured, Unavailable."""
+    if engine is None and not settings.in_memory and settings.migrate_at_start:
+        await _migrate(settings, clock())
     storage = await open_storage(settings, engine)
     try:
         keys = await load_keys(settings, storage, clock())
@@ -80,3 +89,15 @@ async def assemble(
         audit=AuditService(storage, settings.audit_retention_days),
         tenants=TenantService(storage, hasher),
     )
+
+
+async def _migrate(settings: GatewaySettings, now: datetime) -> None:
+    """A tenant that cannot be migrated is reported; the others are served all the same."""
+    # A gateway in memory, or one that others migrate for, never loads alembic.
+    from db.migrations import migrate
+
+    summary = await migrate(settings, now=now)
+    for outcome in summary.failed:
+        _log.error("tenant not migrated", tenant=outcome.subject, reason=outcome.error)
+    if summary.changed:
+        _log.info("schema brought to head", revisions=summary.changed)
