@@ -62,6 +62,10 @@ class RevocationCache(Protocol):
         """As `mark`, with `generation` as the value; a higher one that is there stays."""
         ...
 
+    async def answers(self) -> bool | None:
+        """Whether the server answers; None when there is none."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -76,6 +80,9 @@ class NoCache:
 
     async def raise_to(self, key: str, generation: int, until: int) -> bool:
         return True
+
+    async def answers(self) -> bool | None:
+        return None
 
     async def close(self) -> None:
         return None
@@ -109,6 +116,9 @@ class RedisRevocations:
         return (
             await self._ask(lambda redis: redis.eval(_RAISE, 1, key, generation, until)) is not None
         )
+
+    async def answers(self) -> bool | None:
+        return await self._ask(lambda redis: redis.ping()) is not None
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -210,6 +220,10 @@ class Revocations:
             else tenant.agent_generation_key(agent_id)
         )
         await self._cache.raise_to(key, generation, _until(now + self._token_ttl))
+
+    async def cache_answers(self) -> bool | None:
+        """Whether the cache's server answers; None when there is none."""
+        return await self._cache.answers()
 
     async def close(self) -> None:
         await self._cache.close()

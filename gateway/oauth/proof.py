@@ -1,0 +1,60 @@
+"""How a request says who makes it: HTTP Basic, the body, or a bearer token; exactly one of them.
+
+Sources: RFC 6749 §2.3, RFC 7617 §2, RFC 6750 §2.1. What stands in the request's URI is never read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.oauth.errors import invalid_client, invalid_request
+from gateway.oauth.forms import Form, Malformed, decode, printable
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    client_id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """`client_id` is what the body says besides, if it says anything."""
+
+    authorization: str = field(repr=False)
+    client_id: str | None
+
+
+def proof_of(authorization: Sequence[str], form: Form) -> ClientSecret | BearerToken:
+    """From the values of all Authorization headers and the body. Raises OAuthError."""
+    client_id, secret = form.get("client_id"), form.get("client_secret")
+    if not authorization:
+        if client_id is None or secret is None:
+            raise invalid_client()
+        return ClientSecret(client_id, secret)
+    if len(authorization) > 1 or secret is not None:
+        raise invalid_request("authenticate in one way: one Authorization header, or the body")
+    scheme, _, credentials = authorization[0].partition(" ")
+    match scheme.lower():
+        case "basic":
+            proof = _basic(credentials)
+            if client_id not in (None, proof.client_id):
+                raise invalid_request("client_id is not the one in the Authorization header")
+            return proof
+        case "bearer":
+            return BearerToken(authorization[0], client_id)
+    raise invalid_client()
+
+
+def _basic(credentials: str) -> ClientSecret:
+    """Both halves are form encoded within the base64, so that a colon can be part of them."""
+    try:
+        user, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
+        if not colon:
+            raise Malformed
+        return ClientSecret(printable(decode(user)), printable(decode(password)))
+    except (binascii.Error, ValueError):
+        raise invalid_client() from None
