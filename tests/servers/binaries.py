@@ -51,7 +51,7 @@ def postgres_bindir(account: Account | None) -> Path:
         return wheel / _POSTGRES_BIN
     for folder in _SHARED_FOLDERS:
         if os.access(folder, os.W_OK) and account.can_enter(folder):
-            bindir = _copied(wheel, folder) / _POSTGRES_BIN
+            bindir = shared_copy(wheel, folder) / _POSTGRES_BIN
             if _runs(account, bindir):
                 return bindir
     raise MissingServer(
@@ -90,7 +90,7 @@ def _advice(wheel: str, variable: str) -> str:
     )
 
 
-def _copied(wheel: Path, folder: Path) -> Path:
+def shared_copy(wheel: Path, folder: Path) -> Path:
     """A copy of the server in `folder`, made now or found and checked."""
     listing = _digest(wheel)
     copy = folder / f"agentidp-postgres-{listing}"
