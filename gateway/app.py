@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+
 from db.clock import Clock, system_clock
 from gateway.auth.secrets import SecretHasher
 from gateway.graphql.controller import graphql
