@@ -168,9 +168,7 @@ async def _(theirs: Theirs) -> None:
     reader = theirs.storage.read(ACME).credentials
     for each in (CredentialFilter(), filter):
         cursor = (await reader.page(EVERYTHING, each)).cursors[0]
-        await refused(
-            lambda request, each=each: theirs.mine.credentials.page(request, each), cursor
-        )
+        await refused(partial(theirs.mine.credentials.page, filter=each), cursor)
 
 
 @probe("TenantReader.credentials.pages")
