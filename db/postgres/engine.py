@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db.errors import TenantNotBound
@@ -42,6 +43,7 @@ def create_engine(settings: StorageSettings, url: str | None = None) -> AsyncEng
         json_deserializer=msgspec.json.decode,
         connect_args={"timeout": _CONNECT_TIMEOUT, "command_timeout": _COMMAND_TIMEOUT, **caching},
     )
+    event.listen(engine.sync_engine, "checkout", _drop_closed)
     name_tenants(engine)
     return engine
 
@@ -63,6 +65,13 @@ def name_tenants(engine: AsyncEngine) -> None:
 def of_tenant(engine: AsyncEngine, tenant: TenantPrefix) -> AsyncEngine:
     """The same pool, with every statement bound to `tenant`."""
     return engine.execution_options(tenant=tenant)
+
+
+def _drop_closed(connection: Any, record: object, proxy: object) -> None:
+    # A server that was restarted has closed the connections that wait in the pool. The pool then
+    # makes a new one, and no request pays for it; seen without asking the server.
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("the server closed the connection")
 
 
 def _name_tenant(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Uuid, and_, bindparam, exists, select
+from sqlalchemy import Uuid, and_, bindparam, exists, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.postgres.connections import Changing, Reading
@@ -12,7 +12,11 @@ from db.postgres.rows import CREDENTIALS, parameters
 from db.records import AgentStatus, Revocation, Standing
 from db.tables import agents, credentials, token_revocations
 
-_REVOKED = exists().where(token_revocations.c.jti == bindparam("jti", type_=Uuid))
+_REVOKED = exists(
+    select(literal_column("1"))
+    .select_from(token_revocations)
+    .where(token_revocations.c.jti == bindparam("jti", type_=Uuid))
+)
 _CONTAINS = select(_REVOKED)
 _STANDING = (
     select(
