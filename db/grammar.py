@@ -7,8 +7,10 @@ PostgreSQL cannot hold NUL or half a surrogate pair; refusing them here keeps bo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+
+import msgspec
 
 from db.errors import InvalidInput
 from db.namespace import prefix_problem
@@ -112,28 +114,25 @@ def slug(value: str, path: str = "slug") -> str:
 
 def json(value: JSON, path: str) -> JSON:
     """A JSON value that reads back as it was written: bounded, finite, and interoperable."""
-    if _json_size(value, path, MAX_JSON_DEPTH) > MAX_JSON_BYTES:
-        raise InvalidInput(f"the value may hold at most {MAX_JSON_BYTES} bytes", (path,))
+    _check(value, path, MAX_JSON_DEPTH)
+    if len(msgspec.json.encode(value)) > MAX_JSON_BYTES:
+        raise InvalidInput(f"the value may have at most {MAX_JSON_BYTES} bytes as JSON", (path,))
     return value
 
 
-def _json_size(value: JSON, path: str, depth: int) -> int:
+def _check(value: JSON, path: str, depth: int) -> None:
     if depth == 0:
         raise InvalidInput(f"the value may nest at most {MAX_JSON_DEPTH} levels", (path,))
     if isinstance(value, str):
-        return len(text(value, path, most=MAX_JSON_BYTES).encode()) + 2
-    if isinstance(value, dict):
-        return sum(_json_size(each, path, depth - 1) for each in _members(value))
-    if isinstance(value, list):
-        return 2 + sum(_json_size(each, path, depth - 1) + 1 for each in value)
+        text(value, path, most=MAX_JSON_BYTES)
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            text(name, path, most=MAX_JSON_BYTES)
+            _check(member, path, depth - 1)
+    elif isinstance(value, list):
+        for each in value:
+            _check(each, path, depth - 1)
     # Comparing is exact for an int of any length, where a conversion to float would overflow;
     # a NaN is within no bounds.
-    if isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:
+    elif isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:
         raise InvalidInput("a number must be finite and within ±(2^53 − 1)", (path,))
-    return 8
-
-
-def _members(value: dict[str, JSON]) -> Iterable[JSON]:
-    for name, member in value.items():
-        yield name
-        yield member
