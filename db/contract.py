@@ -206,7 +206,8 @@ class CredentialStore(Protocol):
 class AuditStore(Protocol):
     async def append(self, *events: AuditEvent) -> None:
         """Appends, and there is nothing else: no event is ever changed or deleted here. An
-        `event_id` that is already there is left as it is, so a repeated append is harmless."""
+        `event_id` that is already there is left as it is, so a repeated append is harmless. Each
+        is made from its event's instant, in a month that the tenant was provisioned for."""
         ...
 
 

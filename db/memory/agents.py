@@ -42,7 +42,7 @@ class MemoryAgents:
     async def get_many(
         self, agent_ids: Collection[UUID], wanted: Wanted = None
     ) -> Mapping[UUID, Agent]:
-        show = showing(wanted, lists.AGENT_KEYS) or fresh
+        show = showing(Agent, wanted, lists.AGENT_KEYS) or fresh
         found = ((agent_id, self._rows.get(agent_id)) for agent_id in set(agent_ids))
         return {agent_id: show(agent) for agent_id, agent in found if agent is not None}
 
@@ -61,7 +61,7 @@ class MemoryAgents:
             lists.agents(self._tenant, filter, order),
             request,
             descending=order is AgentOrder.CREATED_AT_DESC,
-            show=showing(wanted, lists.AGENT_KEYS) or fresh,
+            show=showing(Agent, wanted, lists.AGENT_KEYS) or fresh,
         )
 
     async def count(self, filter: AgentFilter = _EVERY, cap: int = 10_000) -> int:
@@ -80,13 +80,13 @@ class MemoryAgentStore:
     def __init__(self, rows: Agents, life: Life) -> None:
         self._rows = rows
         self._life = life
-        self._draft = Draft(rows, life)
+        self._draft = Draft(rows, "agent", life)
         self._emails: dict[str, UUID] = {}
 
     async def add(self, agent: Agent) -> None:
         self._draft.new(agent)
         if agent.email in self._emails or agent.email in self._rows.emails:
-            raise self._life.fail(EmailTaken("another agent has this address", ("email",)))
+            raise self._life.fail(EmailTaken("this email address belongs to an agent already"))
         self._emails[agent.email] = agent.agent_id
         self._draft.put(stored(agent))
 
@@ -95,7 +95,7 @@ class MemoryAgentStore:
         return agent and fresh(agent)
 
     async def save(self, agent: Agent) -> None:
-        first = self._draft.known(agent.agent_id, "agent")
+        first = self._draft.known(agent.agent_id)
         self._draft.put(replace(stored(agent), email=first.email, created_at=first.created_at))
 
     def keep(self) -> None:

@@ -47,7 +47,7 @@ class MemoryAudit:
             lists.audit_events(self._tenant, filter),
             request,
             descending=True,
-            show=showing(wanted, lists.AUDIT_EVENT_KEYS) or fresh,
+            show=showing(AuditEvent, wanted, lists.AUDIT_EVENT_KEYS) or fresh,
         )
 
     async def pages(
@@ -83,7 +83,7 @@ class MemoryAudit:
 
 class MemoryAuditStore:
     def __init__(self, rows: AuditEvents, life: Life) -> None:
-        self._draft = Draft(rows, life)
+        self._draft = Draft(rows, "event", life)
 
     async def append(self, *events: AuditEvent) -> None:
         for event in events:

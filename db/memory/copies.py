@@ -12,7 +12,7 @@ from copy import copy
 from typing import TypeVar
 
 from db.contract import Wanted
-from db.records import JSON, Agent, AuditEvent, OperatorEvent, Record, Tenant, partial
+from db.records import JSON, Agent, AuditEvent, OperatorEvent, Record, Tenant, field_names, partial
 
 Holder = TypeVar("Holder", Agent, AuditEvent, OperatorEvent, Tenant)
 
@@ -32,14 +32,18 @@ def fresh(record: Holder) -> Holder:
     return _with_values(record, _copied)
 
 
-def showing(wanted: Wanted, always: Iterable[str]) -> Callable[[Record], Record] | None:
+def showing(
+    kind: type[Record], wanted: Wanted, always: Iterable[str]
+) -> Callable[[Record], Record] | None:
     """How to cut a record down to the `wanted` fields; None when it is to be whole."""
     if wanted is None:
         return None
-    names = tuple({*always, *wanted})
+    names = tuple(set(always).union(wanted))
+    if unknown := set(names).difference(field_names(kind)):
+        raise AttributeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
 
     def cut(record: Record) -> Record:
-        return partial(type(record), names, (_copied(getattr(record, name)) for name in names))
+        return partial(kind, names, (_copied(getattr(record, name)) for name in names))
 
     return cut
 

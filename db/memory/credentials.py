@@ -48,7 +48,7 @@ class MemoryCredentials:
             lists.credentials(self._tenant, filter),
             request,
             descending=True,
-            show=showing(wanted, lists.CREDENTIAL_KEYS),
+            show=showing(Credential, wanted, lists.CREDENTIAL_KEYS),
         )
 
     async def pages(
@@ -77,12 +77,12 @@ class MemoryCredentialStore:
     def __init__(self, rows: Credentials, agents: AgentStore, life: Life) -> None:
         self._agents = agents
         self._life = life
-        self._draft = Draft(rows, life)
+        self._draft = Draft(rows, "credential", life)
 
     async def add(self, credential: Credential) -> None:
         self._draft.new(credential)
         if await self._agents.get(credential.client_id) is None:
-            raise self._life.fail(NotFound("there is no such agent", ("clientId",)))
+            raise self._life.fail(NotFound("there is no such agent"))
         self._draft.put(credential)
 
     async def get(self, credential_id: UUID) -> Credential | None:
@@ -92,7 +92,7 @@ class MemoryCredentialStore:
         return _usable(self._draft.of_group(client_id), now)
 
     async def save(self, credential: Credential) -> None:
-        first = self._draft.known(credential.credential_id, "credential")
+        first = self._draft.known(credential.credential_id)
         self._draft.put(
             replace(
                 credential,

@@ -15,10 +15,11 @@ P = TypeVar("P", bound=tuple[object, ...])
 
 
 class Draft(Generic[R, P]):
-    """The committed rows, under those that the unit has added or changed."""
+    """The committed rows, under those that the unit has added or changed; each is a `noun`."""
 
-    def __init__(self, rows: Rows[R, P], life: Life) -> None:
+    def __init__(self, rows: Rows[R, P], noun: str, life: Life) -> None:
         self._rows = rows
+        self._noun = noun
         self._life = life
         self._changed: dict[object, R] = {}
 
@@ -36,15 +37,14 @@ class Draft(Generic[R, P]):
 
     def new(self, row: R) -> None:
         """Raises IdTaken unless the row's id is new; does not add it yet."""
-        identifier = self._rows.position(row)[-1]
-        if self.get(identifier) is not None:
-            raise self._life.fail(IdTaken(f"the id {identifier} is there already"))
+        if self.get(self._rows.position(row)[-1]) is not None:
+            raise self._life.fail(IdTaken(f"this {self._noun}_id is there already"))
 
-    def known(self, identifier: object, noun: str) -> R:
+    def known(self, identifier: object) -> R:
         """Raises NotFound."""
         row = self.get(identifier)
         if row is None:
-            raise self._life.fail(NotFound(f"there is no such {noun}"))
+            raise self._life.fail(NotFound(f"there is no such {self._noun}"))
         return row
 
     def put(self, row: R) -> None:

@@ -46,11 +46,11 @@ class MemoryTenants:
 class MemoryTenantStore:
     def __init__(self, rows: Tenants, life: Life) -> None:
         self._life = life
-        self._draft = Draft(rows, life)
+        self._draft = Draft(rows, "tenant", life)
 
     async def add(self, tenant: Tenant) -> None:
         if self._draft.get(tenant.slug) is not None:
-            raise self._life.fail(SlugTaken("the slug is in use, or was", ("slug",)))
+            raise self._life.fail(SlugTaken("this slug is in use, or was"))
         self._draft.put(stored(tenant))
 
     async def get(self, slug: str) -> Tenant | None:
@@ -58,7 +58,7 @@ class MemoryTenantStore:
         return tenant and fresh(tenant)
 
     async def save(self, tenant: Tenant) -> None:
-        first = self._draft.known(tenant.slug, "tenant")
+        first = self._draft.known(tenant.slug)
         self._draft.put(replace(stored(tenant), created_at=first.created_at))
 
     def keep(self) -> None:
@@ -77,7 +77,7 @@ class MemoryOperatorEvents:
 
 class MemoryOperatorEventStore:
     def __init__(self, rows: OperatorEvents, life: Life) -> None:
-        self._draft = Draft(rows, life)
+        self._draft = Draft(rows, "event", life)
 
     async def append(self, event: OperatorEvent) -> None:
         if self._draft.get(event.event_id) is None:
@@ -93,7 +93,7 @@ class MemorySigningKeys:
 
     async def all(self) -> Sequence[SigningKey]:
         live = (key for key in self._keys.values() if key.status is not SigningKeyStatus.RETIRED)
-        return sorted(live, key=lambda key: key.created_at)
+        return sorted(live, key=lambda key: (key.created_at, key.kid))
 
 
 class MemorySigningKeyStore:

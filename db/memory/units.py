@@ -25,7 +25,9 @@ class Life:
     def go_on(self) -> None:
         """Raises UnitOver."""
         if self._over:
-            raise UnitOver("the unit of work has ended") from self._error
+            raise UnitOver(
+                "the unit of work is over: it has ended, or an error has ended it"
+            ) from self._error
 
     def fail(self, error: E) -> E:
         """Ends the unit; returns the error for raising."""

@@ -403,6 +403,21 @@ async def test_a_reader_told_that_nothing_is_wanted_still_finds_its_place(
     assert many[rows[0].agent_id].agent_id == rows[0].agent_id
 
 
+async def test_a_reader_told_to_fetch_what_there_is_not_refuses(storage: Storage) -> None:
+    reader = storage.read(ACME)
+    wanted = {"email", "secret"}
+    for read in (
+        lambda: reader.agents.page(EVERYTHING, wanted=wanted),
+        lambda: reader.agents.get_many([uuid4()], wanted=wanted),
+        lambda: reader.credentials.page(EVERYTHING, wanted=wanted),
+        lambda: reader.credentials.pages([uuid4()], EVERYTHING, wanted=wanted),
+        lambda: reader.audit.page(EVERYTHING, NOW, wanted=wanted),
+        lambda: reader.audit.pages([uuid4()], EVERYTHING, NOW, wanted=wanted),
+    ):
+        with pytest.raises(AttributeError):
+            await read()
+
+
 async def test_what_is_read_or_was_written_cannot_rewrite_an_agent(storage: Storage) -> None:
     original = new_agent(metadata={"list": [1]}, permissions=[{"a": 1}])
     written = replace(original, metadata={"list": [1]}, permissions=[{"a": 1}])
