@@ -1,7 +1,7 @@
 """A whole gateway within the test's process: its HTTP surface, its parts, and a clock set by hand.
 
-`running` is for tests that choose the settings; the fixture `gateway` runs a test on both
-backends, which `backend` starts from (import both into the folder's conftest).
+`running` is for tests that choose the settings. The fixtures `backend` and `gateway` run a test on
+both backends, `in_memory` on one of them; a folder's conftest imports those that it wants.
 """
 
 from __future__ import annotations
@@ -182,12 +182,15 @@ def postgres_settings(database: Database, redis_url: str, **overrides: Any) -> G
 
 @asynccontextmanager
 async def running(
-    settings: GatewaySettings | None = None, *, clock: ManualClock | None = None
+    settings: GatewaySettings | None = None,
+    *,
+    clock: ManualClock | None = None,
+    hasher: SecretHasher | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """A gateway that has started, in memory unless `settings` say otherwise."""
     clock = clock or ManualClock()
     app = create_app(
-        settings or memory_settings(), clock=clock, hasher=SecretHasher(CHEAPEST_BCRYPT)
+        settings or memory_settings(), clock=clock, hasher=hasher or SecretHasher(CHEAPEST_BCRYPT)
     )
     lifespan = app.lifespan()
     await lifespan.__aenter__()
@@ -211,7 +214,14 @@ def backend(request: pytest.FixtureRequest) -> GatewaySettings:
     redis_url: str = request.getfixturevalue("redis_url")
     with redis.Redis.from_url(redis_url) as connection:
         connection.flushdb()
-    return postgres_settings(request.getfixturevalue("database"), redis_url)
+    return postgres_settings(request.getfixturevalue("empty_database"), redis_url)
+
+
+@pytest.fixture
+async def in_memory() -> AsyncIterator[RunningGateway]:
+    """For what never comes near storage, or is the same whatever is stored."""
+    async with running() as started:
+        yield started
 
 
 @pytest.fixture

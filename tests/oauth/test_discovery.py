@@ -1,0 +1,107 @@
+"""What a client finds out before it asks for anything: the keys and the metadata."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway import PUBLIC_URL, memory_settings, running
+from tests.oauth.asking import GRANT, Asking, error_of, in_body
+
+JWKS = "/t/acme/.well-known/jwks.json"
+METADATA = "/.well-known/oauth-authorization-server/t/acme"
+
+
+async def test_the_key_set_holds_public_halves_alone(stored: Asking) -> None:
+    answer = await stored.running.client.get(JWKS)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    [key] = answer.json()["keys"]
+    assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("EC", "P-256", "ES256", "sig")
+
+
+async def test_the_metadata_says_what_the_server_can_do(stored: Asking) -> None:
+    answer = await stored.running.client.get(METADATA)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    issuer = f"{PUBLIC_URL}/t/acme"
+    assert answer.json() == {
+        "issuer": issuer,
+        "token_endpoint": f"{issuer}/oauth2/token",
+        "introspection_endpoint": f"{issuer}/oauth2/introspect",
+        "revocation_endpoint": f"{issuer}/oauth2/revoke",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "grant_types_supported": ["client_credentials"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "introspection_endpoint_auth_methods_supported": [
+            "client_secret_basic", "client_secret_post", "Bearer",
+        ],
+        "revocation_endpoint_auth_methods_supported": [
+            "client_secret_basic", "client_secret_post",
+        ],
+        "scopes_supported": [
+            "agents:read", "agents:write", "audit:read", "audit:write",
+            "credentials:read", "credentials:write", "tokens:read", "tokens:write",
+        ],
+    }  # fmt: skip
+
+
+async def test_a_client_that_follows_the_metadata_gets_a_token_and_revokes_it(
+    stored: Asking,
+) -> None:
+    client = stored.running.client
+    found = (await client.get(METADATA)).json()
+    assert (await client.get(found["jwks_uri"])).json()["keys"]
+    form = in_body(stored.admin)
+    token = (await client.post(found["token_endpoint"], data={**GRANT, **form})).json()[
+        "access_token"
+    ]
+    form["token"] = token
+    assert (await client.post(found["introspection_endpoint"], data=form)).json()["active"]
+    assert (await client.post(found["revocation_endpoint"], data=form)).status_code == 200
+    assert not (await client.post(found["introspection_endpoint"], data=form)).json()["active"]
+
+
+async def test_the_issuer_is_the_public_url_however_it_was_asked(asking: Asking) -> None:
+    answer = await asking.running.client.get(
+        METADATA, headers={"host": "evil.example", "x-forwarded-host": "evil.example"}
+    )
+    assert answer.json()["issuer"] == f"{PUBLIC_URL}/t/acme"
+
+
+async def test_without_a_public_url_the_issuer_is_where_the_gateway_listens() -> None:
+    async with running(memory_settings(public_url="", host="127.0.0.1", port=8123)) as started:
+        await started.onboard("acme")
+        answer = await started.client.get(METADATA)
+        assert answer.json()["issuer"] == "http://127.0.0.1:8123/t/acme"
+
+
+@pytest.mark.parametrize("path", [JWKS, METADATA])
+async def test_an_unknown_tenant_has_neither(asking: Asking, path: str) -> None:
+    answer = await asking.running.client.get(path.replace("acme", "globex"))
+    assert error_of(answer) == (404, "invalid_request")
+
+
+@pytest.mark.parametrize("path", [JWKS, METADATA])
+async def test_head_answers_like_get_and_options_tells_the_methods(
+    asking: Asking, path: str
+) -> None:
+    client = asking.running.client
+    got, headed = await client.get(path), await client.head(path)
+    assert headed.status_code == 200
+    assert headed.headers["content-length"] == got.headers["content-length"]
+    for answer in (await client.options(path), await client.post(path)):
+        assert {"GET", "HEAD"} <= set(answer.headers["allow"].split(", "))
+    assert (await client.options(path)).is_success
+    for method in ("POST", "PUT", "DELETE"):
+        assert (await client.request(method, path)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/xwell-known/oauth-authorization-server/t/acme", METADATA + "/x", METADATA[:-5]]
+)
+async def test_a_path_like_it_is_not_found(asking: Asking, path: str) -> None:
+    assert (await asking.running.client.get(path)).status_code == 404
