@@ -56,9 +56,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     if named := os.environ.get("TEST_DATABASE_URL"):
         yield named
         return
-    home: Path = request.getfixturevalue("place") / "postgres"
-    home.mkdir(mode=0o711)
-    server = Postgres(home)
+    server = Postgres(request.getfixturevalue("place") / "postgres")
     server.start()
     try:
         run(server.url(), _make_owner)
@@ -126,9 +124,7 @@ def redis_url(request: pytest.FixtureRequest, worker_id: str) -> Iterator[str]:
     if named := os.environ.get("TEST_REDIS_URL"):
         yield asyncio.run(_claim(named, worker_id))
         return
-    home: Path = request.getfixturevalue("place") / "valkey"
-    home.mkdir(mode=0o700)
-    server = Valkey(home)
+    server = Valkey(request.getfixturevalue("place") / "valkey")
     server.start()
     try:
         yield server.url()

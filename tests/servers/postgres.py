@@ -56,7 +56,7 @@ class Postgres:
         self.log = home / "postgres.log"
         self._data = home / "data"
         self._socket = home / "socket"
-        self._port = port
+        self.port = port
         self._password = password
         self._durable = durable
         self._options = dict(options or {})
@@ -75,12 +75,16 @@ class Postgres:
     ) -> str:
         secret = password or (self._password if role == SUPERUSER else None)
         user = quote(role) + (f":{quote(secret, safe='')}" if secret else "")
-        if self._port is None:
+        if self.port is None:
             return f"postgresql://{user}@/{database}?host={quote(str(self._socket))}&port=5432"
-        return f"postgresql://{user}@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         """Returns once connections are accepted, crash recovery included."""
+        self.home.mkdir(exist_ok=True)
+        if self._account:
+            # Passed through, not listed; whatever the umask was.
+            self.home.chmod(0o711)
         self._hand_over(self._socket)
         if not self._data.exists():
             self._initialise()
@@ -112,9 +116,9 @@ class Postgres:
 
     def _launch(self) -> None:
         settings = {
-            "listen_addresses": "" if self._port is None else "127.0.0.1",
-            "port": str(self._port or 5432),
-            "unix_socket_directories": str(self._socket) if self._port is None else "",
+            "listen_addresses": "" if self.port is None else "127.0.0.1",
+            "port": str(self.port or 5432),
+            "unix_socket_directories": str(self._socket) if self.port is None else "",
             "unix_socket_permissions": "0700",
             "max_connections": "200",
             **({} if self._durable else _FORGETFUL),

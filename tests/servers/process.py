@@ -111,6 +111,10 @@ def end(process: subprocess.Popen[bytes], kindly: signal.Signals, patience: floa
     """Its exit status, after `kindly` or, when that is not heeded in time, SIGKILL."""
     if process.poll() is None:
         process.send_signal(kindly)
+    return wait_or_kill(process, patience)
+
+
+def wait_or_kill(process: subprocess.Popen[bytes], patience: float) -> int:
     try:
         return process.wait(patience)
     except subprocess.TimeoutExpired:

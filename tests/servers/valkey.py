@@ -38,6 +38,7 @@ class Valkey:
         return f"unix://{self._socket}?db={database}"
 
     def start(self) -> None:
+        self.home.mkdir(mode=0o700, exist_ok=True)
         settings = {
             "port": "0",
             "unixsocket": str(self._socket),
