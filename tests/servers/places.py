@@ -25,9 +25,9 @@ _LOCK = "lock"
 
 
 @contextmanager
-def temporary_place() -> Iterator[Path]:
+def temporary_place(root: Path | None = None) -> Iterator[Path]:
     """A new folder that others may pass through but not list, removed at the end."""
-    root = _root()
+    root = root or _root()
     _sweep(root)
     # It takes its real name only once it is locked: a sweeper never sees it unlocked.
     made = Path(tempfile.mkdtemp(prefix=".agentidp-", dir=root))

@@ -17,10 +17,11 @@ from tests.servers.process import ServerFailed, end, launch, wait_until
 
 _RUNNER = """
 import sys
+from pathlib import Path
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 
-with temporary_place() as place:
+with temporary_place(Path(sys.argv[1])) as place:
     server = Valkey(place)
     server.start()
     print(place, flush=True)
@@ -43,9 +44,11 @@ def start(*command: str, log: Path) -> subprocess.Popen[bytes]:
 # Only Linux tells a process that the one that started it is gone.
 if sys.platform == "linux":
 
-    def test_a_server_ends_with_its_runner_and_the_next_runner_sweeps_up() -> None:
+    def test_a_server_ends_with_its_runner_and_the_next_runner_sweeps_up(tmp_path: Path) -> None:
         runner = subprocess.Popen(
-            [sys.executable, "-c", _RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _RUNNER, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         with runner, socket.socket(socket.AF_UNIX) as witness:
             assert runner.stdout is not None
@@ -56,8 +59,9 @@ if sys.platform == "linux":
             runner.wait()
             assert witness.recv(1) == b""
 
-        with temporary_place():
-            assert not place.exists()
+        assert list(tmp_path.iterdir()) == [place]
+        with temporary_place(tmp_path) as next_place:
+            assert list(tmp_path.iterdir()) == [next_place]
 
 
 def test_a_place_in_use_is_not_swept() -> None:
