@@ -3,9 +3,18 @@ from __future__ import annotations
 import pytest
 
 from tests.gateway import RunningGateway, backend, gateway, in_memory
+from tests.journeys.mortal import mortal_database, mortal_postgres
 from tests.oauth.asking import Asking
 
-__all__ = ["asking", "backend", "gateway", "in_memory", "stored"]
+__all__ = [
+    "asking",
+    "backend",
+    "gateway",
+    "in_memory",
+    "mortal_database",
+    "mortal_postgres",
+    "stored",
+]
 
 
 @pytest.fixture
