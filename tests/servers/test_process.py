@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,16 @@ def start(*command: str, log: Path) -> subprocess.Popen[bytes]:
 # Only Linux tells a process that the one that started it is gone.
 if sys.platform == "linux":
 
-    def test_a_server_ends_with_its_runner_and_the_next_runner_sweeps_up(tmp_path: Path) -> None:
+    @pytest.fixture
+    def root() -> Iterator[Path]:
+        """Apart from other runners, who sweep too, and at a shorter path than tmp_path's."""
+        with temporary_place() as place:
+            yield place / "root"
+
+    def test_a_server_ends_with_its_runner_and_the_next_runner_sweeps_up(root: Path) -> None:
+        root.mkdir()
         runner = subprocess.Popen(
-            [sys.executable, "-c", _RUNNER, str(tmp_path)],
+            [sys.executable, "-c", _RUNNER, str(root)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -59,9 +67,9 @@ if sys.platform == "linux":
             runner.wait()
             assert witness.recv(1) == b""
 
-        assert list(tmp_path.iterdir()) == [place]
-        with temporary_place(tmp_path) as next_place:
-            assert list(tmp_path.iterdir()) == [next_place]
+        assert list(root.iterdir()) == [place]
+        with temporary_place(root) as next_place:
+            assert list(root.iterdir()) == [next_place]
 
 
 def test_a_place_in_use_is_not_swept() -> None:
