@@ -45,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             grammar.slug(chosen.tenant, "tenant")
         return asyncio.run(_run(settings, chosen))
     except AgentIdPError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        named = (
+            f"--{'.'.join(error.path)}: " if isinstance(error, InvalidInput) and error.path else ""
+        )
+        print(f"error: {named}{error.message}", file=sys.stderr)
         usable = isinstance(error, MigrationFailed) or not isinstance(
             error, (InvalidInput, Misconfigured)
         )

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
-from db.namespace import TenantPrefix
+from db.namespace import TenantPrefix, prefix_problem
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
 from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
@@ -172,6 +172,12 @@ async def status(source: Source) -> Status:
                 select(registry.c.slug, registry.c.status).order_by(registry.c.slug)
             )
             for slug, tenant_status in rows.all():
+                if prefix_problem(slug) is not None:
+                    # Nothing of ours wrote this row, and no table can bear its name.
+                    progress.append(
+                        Progress(slug, TenantStatus(tenant_status), None, head("tenants"))
+                    )
+                    continue
                 chain = Chain(TenantPrefix(slug))
                 progress.append(await _progress(connection, chain, TenantStatus(tenant_status)))
         attempts: list[Attempt] = []
@@ -206,9 +212,9 @@ async def _registered(connection: AsyncConnection, named: Sequence[str] | None) 
             found = {row.slug: row.status for row in rows}
     for slug in named or ():
         if slug not in found:
-            raise NotFound(f"no tenant {slug} is registered", ("tenant",))
+            raise NotFound(f"no tenant {slug} is registered")
         if found[slug] == TenantStatus.REMOVED:
-            raise NotFound(f"the tenant {slug} was removed", ("tenant",))
+            raise NotFound(f"the tenant {slug} was removed")
     chosen = found if named is None else named
     return [slug for slug in chosen if found[slug] != TenantStatus.REMOVED]
 
@@ -224,7 +230,7 @@ async def _refuse_downgrade(
 ) -> None:
     if to not in (BASE, *chain.revisions):
         known = ", ".join((BASE, *chain.revisions))
-        raise NotFound(f"there is no revision {to}; there are {known}", ("to",))
+        raise NotFound(f"there is no revision {to}; there are {known}")
     async with connection.begin():
         at = await chain.current(connection)
     kept, applied = chain.applied(None if to == BASE else to), chain.applied(at)
@@ -237,5 +243,5 @@ async def _refuse_downgrade(
     if any(lost) and not destroy:
         what = " and ".join(each for each in lost if each)
         raise InvalidInput(
-            f"this destroys {what} of {chain.subject} for ever; say --yes if it is meant", ("yes",)
+            f"this destroys {what} of {chain.subject} for ever; say --yes if it is meant"
         )

@@ -40,7 +40,6 @@ CHANGES = (
     "UPDATE {} SET user_agent = 'forged'",
     "DELETE FROM {}",
     "TRUNCATE {}",
-    "MERGE INTO {} USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE",
 )
 # What would take the guard away first, or go round it.
 BREAK_INS = (

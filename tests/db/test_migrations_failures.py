@@ -103,6 +103,24 @@ async def test_provisioning_that_fails_says_why_and_leaves_no_table(
     assert await everything(empty_database.owner_url) == before
 
 
+async def test_a_registered_word_that_can_be_no_prefix_stops_nobody_else(
+    empty_database: Database,
+) -> None:
+    await migrations.migrate(settings(empty_database), now=NOW)
+    await register(empty_database, "public", "wayne")
+
+    summary = await migrations.migrate(settings(empty_database), now=NOW)
+    status = await migrations.status(settings(empty_database))
+
+    [failed] = summary.failed
+    assert (failed.subject, failed.error) == ("public", "this slug is reserved")
+    assert summary.changed == len(TENANTS)
+    assert [(each.subject, each.revision) for each in status.progress[1:]] == [
+        ("public", None),
+        ("wayne", TENANTS[-1]),
+    ]
+
+
 async def test_a_registry_that_fails_stops_everything(empty_database: Database) -> None:
     async with session(empty_database.owner_url) as connection:
         await connection.exec_driver_sql("CREATE TABLE operator_events (of_somebody_else int)")

@@ -172,11 +172,18 @@ async def test_tables_in_a_schema_of_the_owners_own_are_opened_to_the_applicatio
         await rows(empty_database.app_url, f"TABLE {ACME.audit_partition(NOW)}")
 
 
-async def test_the_application_role_alone_cannot_migrate(empty_database: Database) -> None:
+async def test_the_application_role_cannot_migrate_by_itself(empty_database: Database) -> None:
+    async with session(empty_database.owner_url) as connection:
+        await connection.exec_driver_sql("CREATE SCHEMA identity")
+        role, database = empty_database.app_role, make_url(empty_database.owner_url).database
+        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA identity TO {role}")
+        await connection.exec_driver_sql(
+            f"ALTER ROLE {role} IN DATABASE {database} SET search_path = identity"
+        )
     before = await everything(empty_database.owner_url)
     alone = replace(empty_database, owner_url=empty_database.app_url)
 
-    with pytest.raises(MigrationFailed, match="permission denied for schema public"):
+    with pytest.raises(MigrationFailed, match="permission denied for schema identity"):
         await migrations.migrate(settings(alone), now=NOW)
 
     assert await everything(empty_database.owner_url) == before

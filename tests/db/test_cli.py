@@ -1,0 +1,297 @@
+"""`python -m db migrate | status | downgrade`, as a shell sees it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from db import migrations
+from db.postgres.chains import revisions
+from tests.contract.cast import NOW
+from tests.db.catalog import everything, rows, session
+from tests.db.scene import call, environment, register, settings
+from tests.servers.databases import Database
+
+REGISTRY = revisions("registry")
+TENANTS = revisions("tenants")
+COMMANDS = (
+    ("migrate",),
+    ("migrate", "--tenant", "acme"),
+    ("status",),
+    ("downgrade", "--tenant", "acme", "--to", "base"),
+    ("provision", "--tenant", "acme"),
+)
+
+
+def applied(subject: str, line: tuple[str, ...]) -> list[str]:
+    return [f"✓ Applied: {subject} {revision}" for revision in line]
+
+
+def skipped(subject: str, line: tuple[str, ...]) -> list[str]:
+    return [f"- Skipped (already applied): {subject} {revision}" for revision in line]
+
+
+async def test_migrate_says_what_it_applied_and_what_was_there(empty_database: Database) -> None:
+    env = environment(empty_database)
+
+    first = call("migrate", env=env)
+    await register(empty_database, "acme")
+    second = call("migrate", env=env)
+    third = call("migrate", env=env)
+
+    assert first == (0, _lines(applied("registry", REGISTRY), complete=4), "")
+    assert second == (
+        0,
+        _lines(skipped("registry", REGISTRY), applied("acme", TENANTS), complete=4),
+        "",
+    )
+    assert third == (
+        0,
+        _lines(skipped("registry", REGISTRY), skipped("acme", TENANTS), complete=0),
+        "",
+    )
+
+
+def test_migrate_of_one_tenant_leaves_the_other(database: Database) -> None:
+    code, out, err = call("migrate", "--tenant", "acme", env=environment(database))
+
+    assert (code, out, err) == (
+        0,
+        _lines(skipped("registry", REGISTRY), skipped("acme", TENANTS), complete=0),
+        "",
+    )
+
+
+async def test_migrate_of_a_tenant_that_is_not_registered_fails(database: Database) -> None:
+    before = await everything(database.owner_url)
+
+    code, _, err = call("migrate", "--tenant", "wayne", env=environment(database))
+
+    assert (code, err) == (1, "error: no tenant wayne is registered\n")
+    assert await everything(database.owner_url) == before
+
+
+async def test_a_tenant_that_fails_is_one_line_and_the_exit_status(
+    empty_database: Database,
+) -> None:
+    env = environment(empty_database)
+    await migrations.migrate(settings(empty_database), now=NOW)
+    await register(empty_database, "acme", "globex")
+    async with session(empty_database.owner_url) as connection:
+        await connection.exec_driver_sql("CREATE TABLE acme_credentials (of_somebody_else int)")
+
+    code, out, err = call("migrate", env=env)
+
+    assert code == 1
+    assert (
+        out.splitlines()[-1] == "Migrations incomplete. 5 migration(s) applied, 1 tenant(s) failed."
+    )
+    assert [line for line in out.splitlines() if "✓" in line] == [
+        *applied("acme", TENANTS[:1]),
+        *applied("globex", TENANTS),
+    ]
+    assert err == (
+        '✗ Failed: acme 0002_create_credentials: relation "acme_credentials" already exists'
+        " (SQLSTATE 42P07)\n"
+    )
+
+
+async def test_downgrade_says_what_it_took_back(database: Database) -> None:
+    code, out, err = call(
+        "downgrade", "--tenant", "acme", "--to", TENANTS[2], env=environment(database)
+    )
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"✓ Reverted: acme {TENANTS[3]}",
+        "Downgrade complete. 1 migration(s) reverted.",
+    ]
+    assert await rows(database.owner_url, "SELECT to_regclass('acme_token_revocations')") == [
+        (None,)
+    ]
+
+
+async def test_downgrade_destroys_the_trail_only_when_told_so(database: Database) -> None:
+    env, before = environment(database), await everything(database.owner_url)
+    command = ("downgrade", "--tenant", "acme", "--to", "base")
+
+    refused = call(*command, env=env)
+    kept = await everything(database.owner_url)
+    done = call(*command, "--yes", env=env)
+
+    assert refused == (
+        2,
+        "",
+        "error: this destroys the audit trail of acme for ever; say --yes if it is meant\n",
+    )
+    assert kept == before
+    assert (done[0], done[2]) == (0, "")
+    assert done[1].splitlines()[-1] == "Downgrade complete. 4 migration(s) reverted."
+    assert (
+        await rows(database.owner_url, "SELECT relname FROM pg_class WHERE relname ~ '^acme_'")
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("tenant", "to", "said"),
+    [
+        (
+            "acme",
+            "0099_unheard_of",
+            "error: there is no revision 0099_unheard_of; there are base, ",
+        ),
+        ("wayne", "base", "error: no tenant wayne is registered"),
+    ],
+)
+async def test_downgrade_refuses_what_it_does_not_know(
+    database: Database, tenant: str, to: str, said: str
+) -> None:
+    before = await everything(database.owner_url)
+
+    code, out, err = call(
+        "downgrade", "--tenant", tenant, "--to", to, "--yes", env=environment(database)
+    )
+
+    assert (code, out) == (1, "")
+    assert err.startswith(said)
+    assert await everything(database.owner_url) == before
+
+
+async def test_status_lists_each_tenant_and_what_was_applied_when(
+    empty_database: Database,
+) -> None:
+    env = environment(empty_database)
+    nothing = call("status", env=env)
+    call("provision", "--tenant", "acme", env=env)
+    await register(empty_database, "globex", status="provisioning")
+
+    code, out, err = call("status", env=env)
+
+    assert nothing[0] == 0
+    assert _cells(nothing[1])[1] == ["registry", "", "", "not migrated"]
+    assert (code, err) == (0, "")
+    cells = _cells(out)
+    assert cells[:5] == [
+        ["name", "status", "revision", "migrations"],
+        ["registry", "", REGISTRY[-1], "at head"],
+        ["acme", "active", TENANTS[-1], "at head"],
+        ["globex", "provisioning", "", "not migrated"],
+        ["name", "revision", "applied_at", "ms", "error"],
+    ]
+    assert [line[:2] for line in cells[5:]] == [
+        *(["registry", revision] for revision in REGISTRY),
+        *(["acme", revision] for revision in TENANTS),
+    ]
+    assert all(
+        re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00$", line[2]) for line in cells[5:]
+    )
+    assert out.count("(3 rows)") == out.count("(8 rows)") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_memory_has_nothing_to_migrate(command: tuple[str, ...]) -> None:
+    said = "error: DATABASE_URL is memory://: there is no database to migrate\n"
+
+    assert call(*command, env=environment(None, DATABASE_URL="memory://")) == (2, "", said)
+
+
+def test_without_a_database_url_there_is_nothing_to_migrate_either() -> None:
+    assert call("migrate", env=environment(None))[0] == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_database_that_is_down_is_one_line_without_the_password(
+    command: tuple[str, ...],
+) -> None:
+    env = environment(None, DATABASE_URL="postgresql://suite:hunter2@127.0.0.1:1/agents")
+
+    code, _, err = call(*command, env=env)
+
+    assert code == 1
+    assert err.startswith("error: the database agents at 127.0.0.1:1 cannot be reached: ")
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
+
+
+def test_settings_that_cannot_be_used_are_all_listed() -> None:
+    env = environment(
+        None, DATABASE_URL="mysql://u:hunter2@h/d", AUDIT_RETENTION_DAYS="0", DB_POOL_SIZE="x"
+    )
+
+    code, out, err = call("migrate", env=env)
+
+    assert (code, out) == (2, "")
+    for name in ("DATABASE_URL", "AUDIT_RETENTION_DAYS", "DB_POOL_SIZE"):
+        assert f"  - {name}: " in err
+    assert "hunter2" not in err
+    assert "Traceback" not in err
+
+
+def test_a_url_that_is_none_is_a_usage_error() -> None:
+    env = environment(None, DATABASE_URL="postgresql://u:hunter2@host:port/d")
+
+    assert call("migrate", env=env)[::2] == (2, "error: the database URL cannot be read as one\n")
+
+
+@pytest.mark.parametrize(
+    ("slug", "command"),
+    [
+        ('ac"me', ("provision",)),
+        ("ac'me; --", ("migrate",)),
+        ("a" * 64, ("provision",)),
+        ("Acme", ("downgrade", "--to", "base")),
+        ("public", ("provision",)),
+        ("", ("migrate",)),
+    ],
+)
+async def test_a_slug_that_cannot_be_a_prefix_is_refused_before_anything_happens(
+    empty_database: Database, slug: str, command: tuple[str, ...]
+) -> None:
+    before = await everything(empty_database.owner_url)
+    env = environment(empty_database)
+
+    code, out, err = call(*command, "--tenant", slug, env=env)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        ("error: --tenant: a slug has 2 to 24", "error: --tenant: this slug is res")
+    )
+    assert err.count("\n") == 1
+    assert await everything(empty_database.owner_url) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("nonsense",), ("downgrade", "--tenant", "acme"), ("provision",), ("migrate", "--force")],
+)
+def test_a_command_that_is_none_shows_how_it_is_used(arguments: tuple[str, ...]) -> None:
+    code, out, err = call(*arguments, env=environment(None))
+
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: python -m db")
+
+
+def test_a_terminal_without_the_tick_still_gets_its_migration(empty_database: Database) -> None:
+    env = environment(empty_database, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+
+    code, out, err = call("migrate", env=env)
+
+    assert (code, err) == (0, "")
+    assert "? Applied: registry 0001_create_migration_log" in out
+
+
+def _lines(*parts: list[str], complete: int) -> str:
+    lines = [line for part in parts for line in part]
+    whole = [
+        "Running database migrations...",
+        *lines,
+        f"Migrations complete. {complete} migration(s) applied.",
+    ]
+    return "".join(f"{line}\n" for line in whole)
+
+
+def _cells(out: str) -> list[list[str]]:
+    """The rows of every table that was printed, headings included."""
+    return [[cell.strip() for cell in line.split("|")] for line in out.splitlines() if "|" in line]
