@@ -79,13 +79,20 @@ class StorageSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.in_memory and self.redis_url != MEMORY:
-            raise ValueError("DATABASE_URL=memory:// cannot stand beside a real REDIS_URL")
-        if self.in_memory and self.database_owner_url not in (None, MEMORY):
-            raise ValueError("DATABASE_OWNER_URL has no meaning with DATABASE_URL=memory://")
-        if self.in_memory and self.environment is Environment.PRODUCTION:
-            raise ValueError("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
+        if problems := self.conflicts():
+            raise ValueError("\n".join(problems))
         return self
+
+    def conflicts(self) -> list[str]:
+        """What is wrong between settings that are each right by themselves, a line for each."""
+        problems = []
+        if self.in_memory and self.redis_url != MEMORY:
+            problems.append("DATABASE_URL=memory:// cannot stand beside a real REDIS_URL")
+        if self.in_memory and self.database_owner_url not in (None, MEMORY):
+            problems.append("DATABASE_OWNER_URL has no meaning with DATABASE_URL=memory://")
+        if self.in_memory and self.environment is Environment.PRODUCTION:
+            problems.append("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
+        return problems
 
     @property
     def in_memory(self) -> bool:
@@ -107,7 +114,24 @@ class StorageSettings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise UnsafeSettings([_problem(each) for each in error.errors()]) from None
+            problems = _problems(error)
+            wrong = {str(each["loc"][0]) for each in error.errors() if each["loc"]}
+        # While one setting is wrong by itself, conflicts are not looked for: once more without.
+        rest = {name: cls.model_fields[name].get_default() for name in wrong}
+        if rest:
+            try:
+                cls(**{**overrides, **rest})
+            except ValidationError as error:
+                problems += [
+                    problem
+                    for problem in _problems(error)
+                    if not any(name.upper() in problem for name in wrong)
+                ]
+        raise UnsafeSettings(problems)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    return [line for each in error.errors() for line in _problem(each).splitlines()]
 
 
 def _problem(error: Any) -> str:

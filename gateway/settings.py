@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from db.settings import Environment, StorageSettings
@@ -78,9 +78,8 @@ class GatewaySettings(StorageSettings):
             raise ValueError(f"expected at least {_MIN_SECRET} characters")
         return value
 
-    @model_validator(mode="after")
-    def _safe(self) -> Self:
-        problems = []
+    def conflicts(self) -> list[str]:
+        problems = super().conflicts()
         if not self.in_memory and self.signing_keys is None and self.key_encryption_secret is None:
             problems.append(
                 "DATABASE_URL needs SIGNING_KEYS, or KEY_ENCRYPTION_SECRET to make them"
@@ -91,9 +90,7 @@ class GatewaySettings(StorageSettings):
             public = urlsplit(self.public_url)
             if public.scheme != "https" and public.hostname not in _LOOPBACK:
                 problems.append("ENVIRONMENT=production needs a PUBLIC_URL with https")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        return problems
 
     @property
     def issuer_base(self) -> str:
