@@ -1,0 +1,111 @@
+"""`errors[]`: what is told of an error, with a code and the request's id, and what is not.
+
+What nobody has foreseen is told as an internal error, and logged. The log gets its kind and where
+it came from, and no message: messages of libraries hold statements, values and pieces of documents.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import structlog
+from graphql import GraphQLError
+
+from db.errors import AgentIdPError, Denied, Forbidden, Refused, Unavailable
+
+INTERNAL = "INTERNAL_SERVER_ERROR"
+BAD_USER_INPUT = "BAD_USER_INPUT"
+
+_log = structlog.get_logger(__name__)
+
+# graphql-core repeats what it was sent, and people paste secrets into the wrong place. In its
+# messages values come last, after one of these; names and types come before.
+_VALUE = re.compile(
+    r"""(?P<before>
+        [,;]\ found(?=:\ ) | cannot\ represent[^:]*(?=:\ ) |
+        \b(?:Name|String|BlockString|Int|Float|Comment)(?=\ ")
+    ).*""",
+    re.DOTALL | re.VERBOSE,
+)
+_UNKNOWN_MEMBER = re.compile(r"Value '.*' does not exist in", re.DOTALL)
+
+
+def entry(error: GraphQLError, request_id: str, code: str | None = None) -> dict[str, Any]:
+    """An error as it stands in `errors[]`; `code` is for those that were found before running."""
+    if code is None:
+        message, extensions = _told(error)
+    else:
+        message, extensions = without_values(error.message), {"code": code}
+    shown: dict[str, Any] = {"message": message}
+    if error.locations:
+        shown["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
+    if error.path is not None:
+        shown["path"] = error.path
+    shown["extensions"] = {**extensions, "requestId": request_id}
+    return shown
+
+
+def plain_entry(message: str, code: str, request_id: str) -> dict[str, Any]:
+    """An entry for what is wrong with the request itself."""
+    return {"message": message, "extensions": {"code": code, "requestId": request_id}}
+
+
+def without_values(message: str) -> str:
+    """A message of graphql-core, with what it says of the request's values cut off."""
+    return _VALUE.sub(r"\g<before>", _UNKNOWN_MEMBER.sub("the value does not exist in", message))
+
+
+def retry_after(errors: Iterable[GraphQLError]) -> int | None:
+    """How many seconds to wait, when a store could not be reached."""
+    return max(
+        (cause.retry_after for cause in map(_cause, errors) if isinstance(cause, Unavailable)),
+        default=None,
+    )
+
+
+def log_fault(fault: BaseException) -> None:
+    """Where an unforeseen error came from, under the request's id."""
+    _log.error("fault", error=type(fault).__qualname__, traceback="".join(_origin(fault)))
+
+
+def _told(error: GraphQLError) -> tuple[str, dict[str, Any]]:
+    cause = _cause(error)
+    match cause:
+        case Refused():
+            told: dict[str, Any] = {"code": BAD_USER_INPUT, "reason": cause.code}
+            if cause.path is not None:
+                told["argument"] = list(cause.path)
+            return cause.message, told
+        case Forbidden(scope=str(scope)):
+            return cause.message, {"code": cause.code, "scope": scope}
+        case Denied():
+            return cause.message, {"code": cause.code}
+        case Unavailable():
+            _log.warning("unavailable", reason=cause.message)
+            return cause.message, {"code": cause.code, "retryAfter": cause.retry_after}
+        case GraphQLError(nodes=[_, *_]):
+            # Of the request: an argument that its variables made wrong.
+            return without_values(cause.message), {"code": BAD_USER_INPUT}
+    log_fault(cause)
+    return "internal error", {"code": INTERNAL}
+
+
+def _cause(error: GraphQLError) -> Exception:
+    """What was raised; graphql-core wraps it in an error that knows the place."""
+    cause: Exception = error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    return cause
+
+
+def _origin(fault: BaseException) -> Iterator[str]:
+    cause = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    if cause is not None:
+        yield from _origin(cause)
+    yield from traceback.format_tb(fault.__traceback__)
+    # Only our own messages are known to hold no value.
+    message = f": {fault.message}" if isinstance(fault, AgentIdPError) else ""
+    yield f"{type(fault).__qualname__}{message}\n"

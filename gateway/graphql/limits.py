@@ -1,0 +1,143 @@
+"""How much one document may ask for, decided before it is validated or run.
+
+What fragments stand for counts wherever they are spread, so that none can hide a large document in
+a small text. Each fragment is measured once, whatever the number of its spreads: the measures are
+added up, not walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from graphql import (
+    DefinitionNode,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+)
+
+MAX_TOKENS = 2000
+MAX_DEPTH = 12
+MAX_SELECTIONS = 500
+MAX_ALIASES = 50
+MAX_DIRECTIVES = 50
+MAX_ROOT_FIELDS = 20
+MAX_MUTATIONS = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a selection set with everything in it; `fields` are those at its own level."""
+
+    depth: int = 0
+    fields: int = 0
+    selections: int = 0
+    aliases: int = 0
+    directives: int = 0
+
+    def __add__(self, other: Shape) -> Shape:
+        return Shape(
+            max(self.depth, other.depth),
+            self.fields + other.fields,
+            self.selections + other.selections,
+            self.aliases + other.aliases,
+            self.directives + other.directives,
+        )
+
+
+class Fragments(Generic[T]):
+    """What each fragment measures, found when it is first spread."""
+
+    def __init__(
+        self,
+        document: DocumentNode,
+        measure: Callable[[FragmentDefinitionNode], T],
+        nothing: T,
+    ) -> None:
+        self._definitions = {
+            each.name.value: each
+            for each in document.definitions
+            if isinstance(each, FragmentDefinitionNode)
+        }
+        self._measure = measure
+        self._nothing = nothing
+        self._measures: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        measured = self._measures.get(name)
+        if measured is None:
+            definition = self._definitions.get(name)
+            # Inside itself a fragment counts for nothing; validation refuses circles, and spreads
+            # of what is not there.
+            self._measures[name] = self._nothing
+            measured = self._nothing if definition is None else self._measure(definition)
+            self._measures[name] = measured
+        return measured
+
+
+def excess(document: DocumentNode) -> list[GraphQLError]:
+    """What of a document's shape is beyond the limits; nothing for one that may be validated."""
+
+    def shape(selected: SelectionSetNode) -> Shape:
+        total = Shape()
+        for node in selected.selections:
+            own = Shape(selections=1, directives=len(node.directives or ()))
+            if isinstance(node, FieldNode):
+                inner = shape(node.selection_set) if node.selection_set else Shape()
+                # Introspection is as deep as types are; graphql-core bounds what it can repeat.
+                deep = 0 if node.name.value in ("__schema", "__type") else inner.depth
+                total += own + Shape(
+                    1 + deep,
+                    1,
+                    inner.selections,
+                    inner.aliases + bool(node.alias),
+                    inner.directives,
+                )
+            elif isinstance(node, FragmentSpreadNode):
+                total += own + fragments[node.name.value]
+            elif isinstance(node, InlineFragmentNode):
+                total += own + shape(node.selection_set)
+        return total
+
+    def whole(definition: DefinitionNode) -> Shape:
+        if isinstance(definition, FragmentDefinitionNode):
+            directives = len(definition.directives or ())
+            return shape(definition.selection_set) + Shape(directives=directives)
+        if isinstance(definition, OperationDefinitionNode):
+            variables = definition.variable_definitions or ()
+            directives = len(definition.directives or ())
+            directives += sum(len(each.directives or ()) for each in variables)
+            return shape(definition.selection_set) + Shape(directives=directives)
+        return Shape()
+
+    fragments = Fragments(document, whole, Shape())
+    try:
+        # Fragments too, each by itself: one that is never spread is validated all the same.
+        return [error for each in document.definitions for error in _over(whole(each), each)]
+    except RecursionError:
+        return [GraphQLError("too many fragments: they are spread in each other too deeply")]
+
+
+def _over(shape: Shape, definition: DefinitionNode) -> Iterator[GraphQLError]:
+    limits = [
+        ("levels", shape.depth, MAX_DEPTH),
+        ("selections", shape.selections, MAX_SELECTIONS),
+        ("aliases", shape.aliases, MAX_ALIASES),
+        ("directives", shape.directives, MAX_DIRECTIVES),
+    ]
+    if isinstance(definition, OperationDefinitionNode):
+        changing = definition.operation is OperationType.MUTATION
+        limits.append(("root fields", shape.fields, MAX_MUTATIONS if changing else MAX_ROOT_FIELDS))
+    for what, number, most in limits:
+        if number > most:
+            yield GraphQLError(f"too many {what}: the limit is {most}", definition)

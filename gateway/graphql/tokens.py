@@ -1,0 +1,140 @@
+"""Tokens: issued, looked into, revoked; the same services as behind the OAuth endpoints."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+from strawberry import UNSET
+
+from gateway.auth.tokens import Claims
+from gateway.graphql.access import PUBLIC, guarded
+from gateway.graphql.context import Info
+from gateway.graphql.errors import InvalidClient, InvalidScope, InvalidTarget
+from gateway.graphql.pages import given
+
+READ, WRITE = "tokens:read", "tokens:write"
+
+
+@strawberry.input
+class IssueTokenInput:
+    tenant: str
+    client_id: str
+    client_secret: str
+    scope: str | None = strawberry.field(
+        default=UNSET, description="Capabilities with spaces between; left out: all of them."
+    )
+    resource: str | None = strawberry.field(
+        default=UNSET, description="Whom the token is for; left out: this gateway."
+    )
+
+
+@strawberry.input
+class IntrospectTokenInput:
+    token: str
+
+
+@strawberry.input
+class RevokeTokenInput:
+    token: str
+
+
+@strawberry.type(description="The only place where this token is ever shown.")
+class TokenIssued:
+    access_token: str
+    token_type: str
+    expires_in: int = strawberry.field(description="In seconds.")
+    scope: str
+
+
+@strawberry.type(
+    description=(
+        "What is known of a token. When it is not active there is nothing but that, whatever the "
+        "reason."
+    )
+)
+class TokenIntrospection:
+    active: bool
+    client_id: UUID | None = None
+    scope: str | None = None
+    token_type: str | None = None
+    expires_at: datetime | None = None
+    issued_at: datetime | None = None
+    issuer: str | None = None
+    audience: list[str] | None = None
+    jti: UUID | None = None
+    credential_id: UUID | None = None
+
+
+@strawberry.type(description="The token is not accepted, if it ever was.")
+class TokenRevoked:
+    active: bool
+
+
+IssueTokenPayload = Annotated[
+    TokenIssued | InvalidClient | InvalidScope | InvalidTarget,
+    strawberry.union("IssueTokenPayload"),
+]
+
+
+@strawberry.type
+class TokenMutations:
+    @guarded(
+        PUBLIC,
+        description="The grant of client_credentials; the client's secret is the authentication.",
+    )
+    async def issue_token(self, info: Info, input: IssueTokenInput) -> IssueTokenPayload:
+        gateway = info.context.gateway
+        tenant = await gateway.authenticator.active_tenant(input.tenant)
+        call, client = await gateway.tokens.authenticate_client(
+            info.context.call, tenant, input.client_id, input.client_secret
+        )
+        resource = given(input.resource)
+        token = await gateway.tokens.issue(
+            call, client, given(input.scope), [] if resource is None else [resource]
+        )
+        return TokenIssued(
+            access_token=token.access_token,
+            token_type="Bearer",
+            expires_in=token.expires_in,
+            scope=token.scope,
+        )
+
+    @guarded(
+        READ,
+        or_self=True,
+        description="A mutation, because looking into a token is written to the trail.",
+    )
+    async def introspect_token(self, info: Info, input: IntrospectTokenInput) -> TokenIntrospection:
+        context = info.context
+        claims = (await context.gateway.tokens.introspect(context.call, input.token)).claims
+        return TokenIntrospection(active=False) if claims is None else _described(claims)
+
+    @guarded(
+        WRITE,
+        or_self=True,
+        description="What is no live token of the tenant is left alone, and not told apart.",
+    )
+    async def revoke_token(
+        self, info: Info, input: RevokeTokenInput
+    ) -> Annotated[TokenRevoked, strawberry.union("RevokeTokenPayload")]:
+        context = info.context
+        await context.gateway.tokens.revoke(context.call, input.token)
+        return TokenRevoked(active=False)
+
+
+def _described(claims: Claims) -> TokenIntrospection:
+    return TokenIntrospection(
+        active=True,
+        client_id=claims.client_id,
+        scope=claims.scope,
+        token_type="Bearer",
+        expires_at=claims.expires_at,
+        issued_at=datetime.fromtimestamp(claims.iat, UTC),
+        issuer=claims.iss,
+        audience=[claims.aud] if isinstance(claims.aud, str) else claims.aud,
+        jti=claims.jti,
+        credential_id=claims.credential_id,
+    )
