@@ -155,8 +155,8 @@ async def test_an_index_serves_every_page_of_agents(
 async def test_an_index_serves_every_page_of_the_trail_and_old_months_are_not_read(
     database: Database, engine: AsyncEngine, storage: Storage, sent: Sent
 ) -> None:
-    people = [new_agent().agent_id for _ in range(100)]
-    trail = [new_event(after(number), agent_id=people[number % 100]) for number in range(5000)]
+    people = [new_agent().agent_id for _ in range(5)]
+    trail = [new_event(after(number), agent_id=people[number % 5]) for number in range(5000)]
     await put(storage, ACME, *trail)
     await execute(database, "ANALYZE acme_audit_events")
     audit = storage.read(ACME).audit
@@ -167,7 +167,7 @@ async def test_an_index_serves_every_page_of_the_trail_and_old_months_are_not_re
         (PageRequest(last=50), span),
         (PageRequest(first=50, after=page.cursors[-1]), span),
         (PageRequest(last=50, before=page.cursors[-1]), span),
-        (PageRequest(first=50), AuditEventFilter(agent_id=people[7])),
+        (PageRequest(first=50), AuditEventFilter(agent_id=people[3])),
     ):
         await audit.page(request, NOW, filter)
         scans = re.findall(r"(\w+ Scan).* on acme_audit_events_y2026m05", await _plan(engine, sent))
