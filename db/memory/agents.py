@@ -86,7 +86,7 @@ class MemoryAgentStore:
     async def add(self, agent: Agent) -> None:
         self._draft.new(agent)
         if agent.email in self._emails or agent.email in self._rows.emails:
-            raise self._life.fail(EmailTaken("this email address belongs to an agent already"))
+            raise self._life.fail(EmailTaken("another agent has this address", ("email",)))
         self._emails[agent.email] = agent.agent_id
         self._draft.put(stored(agent))
 

@@ -82,7 +82,7 @@ class MemoryCredentialStore:
     async def add(self, credential: Credential) -> None:
         self._draft.new(credential)
         if await self._agents.get(credential.client_id) is None:
-            raise self._life.fail(NotFound("there is no such agent"))
+            raise self._life.fail(NotFound("there is no such agent", ("clientId",)))
         self._draft.put(credential)
 
     async def get(self, credential_id: UUID) -> Credential | None:

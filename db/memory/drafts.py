@@ -38,7 +38,7 @@ class Draft(Generic[R, P]):
     def new(self, row: R) -> None:
         """Raises IdTaken unless the row's id is new; does not add it yet."""
         if self.get(self._rows.position(row)[-1]) is not None:
-            raise self._life.fail(IdTaken(f"this {self._noun}_id is there already"))
+            raise self._life.fail(IdTaken(f"the {self._noun}_id is there already"))
 
     def known(self, identifier: object) -> R:
         """Raises NotFound."""

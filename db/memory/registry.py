@@ -50,7 +50,7 @@ class MemoryTenantStore:
 
     async def add(self, tenant: Tenant) -> None:
         if self._draft.get(tenant.slug) is not None:
-            raise self._life.fail(SlugTaken("this slug is in use, or was"))
+            raise self._life.fail(SlugTaken("the slug is in use, or was", ("slug",)))
         self._draft.put(stored(tenant))
 
     async def get(self, slug: str) -> Tenant | None:

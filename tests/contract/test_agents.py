@@ -117,7 +117,7 @@ async def test_an_address_belongs_to_its_first_agent_whatever_its_status(
     await put(storage, ACME, first)
     with pytest.raises(EmailTaken) as refusal:
         await put(storage, ACME, new_agent(email=first.email))
-    assert refusal.value.code == "EMAIL_TAKEN"
+    assert (refusal.value.code, refusal.value.path) == ("EMAIL_TAKEN", ("email",))
     assert await items(storage.read(ACME).agents.page) == [first]
 
 

@@ -82,7 +82,7 @@ async def test_a_credential_of_no_agent_is_refused(storage: Storage, agent: Agen
     for client_id in (uuid4(), elsewhere.agent_id):
         with pytest.raises(NotFound) as refusal:
             await put(storage, ACME, new_credential(client_id))
-        assert refusal.value.code == "NOT_FOUND"
+        assert (refusal.value.code, refusal.value.path) == ("NOT_FOUND", ("clientId",))
     assert await items(listing(storage)) == []
 
 

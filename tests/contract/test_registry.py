@@ -84,7 +84,7 @@ async def test_a_slug_is_given_once_whatever_became_of_its_tenant(
     await add_tenants(storage, first)
     with pytest.raises(SlugTaken) as refusal:
         await add_tenants(storage, new_tenant("hooli"), new_tenant("initech"))
-    assert refusal.value.code == "SLUG_TAKEN"
+    assert (refusal.value.code, refusal.value.path) == ("SLUG_TAKEN", ("slug",))
     assert await storage.registry.tenants.get("initech") == first
     assert await storage.registry.tenants.get("hooli") is None
 

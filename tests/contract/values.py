@@ -1,0 +1,200 @@
+"""Values that grammar accepts, as wide as it does: what hypothesis draws the rows of a model from.
+
+Ids, instants and addresses come from small sets, so that they meet; texts from all there is.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from db.clock import event_id_floor
+from db.filters import AgentFilter, AuditEventFilter, CredentialFilter, Span, TenantFilter
+from db.records import (
+    JSON,
+    NIL_AGENT,
+    Agent,
+    AgentStatus,
+    AgentType,
+    AuditAction,
+    AuditEvent,
+    AuditOutcome,
+    Credential,
+    CredentialStatus,
+    DeploymentEnv,
+    OperatorEvent,
+    Record,
+    Revocation,
+    Severity,
+    SigningKey,
+    SigningKeyStatus,
+    Tenant,
+    TenantStatus,
+    field_names,
+)
+from tests.contract.cast import AWKWARD, MICROSECOND, NOW, SECOND
+
+_STORABLE = st.characters(codec="utf-8", exclude_characters="\x00")
+_AWKWARD = st.sampled_from([AWKWARD, '"{t}agents"', "'; --", "%s %(a)s {0}", "\\", "NULL", " "])
+_NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-(2**53) + 1, 2**53 - 1)
+
+
+def texts(most: int, least: int = 0) -> st.SearchStrategy[str]:
+    return st.text(_STORABLE, min_size=least, max_size=min(most, 24)) | _AWKWARD.map(
+        lambda text: text[:most]
+    )
+
+
+jsons: st.SearchStrategy[JSON] = st.recursive(
+    st.none() | st.booleans() | _NUMBERS | texts(24),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts(12), inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(texts(12), jsons, max_size=3)
+instants: st.SearchStrategy[datetime] = st.builds(
+    lambda seconds, microseconds: NOW + seconds * SECOND + microseconds * MICROSECOND,
+    st.integers(-1, 2),
+    st.integers(0, 2),
+)
+edges = instants | st.datetimes(timezones=st.just(UTC))
+ids = st.integers(1, 8).map(lambda number: UUID(int=number << 120 | 4 << 76 | 2 << 62))
+slugs = st.sampled_from(["acme", "globex", "a_b", "ab", "a1", "initech"])
+emails = st.sampled_from([
+    "a@b.c", "A@b.c", "o'neil%s@b.c", "{t}+x@b.c", "$1`|~@b.c", "a-_.b@b-c.example",
+]) | st.from_regex(r"\A[a-z!#$%&'*+/=?^_`{|}~-]{1,20}@[a-z]{1,9}\.example\Z")  # fmt: skip
+versions = st.sampled_from(["0.0.0", "1.4.0-rc.1+b.7", "10.20.30"])
+capabilities = st.sampled_from(["agents:read", "audit:write", "a.b-c_d:e"])
+
+
+def some(words: st.SearchStrategy[str], least: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(words, min_size=least, max_size=3).map(tuple)
+
+
+agents = st.builds(
+    Agent,
+    agent_id=ids,
+    email=emails,
+    agent_type=st.sampled_from(AgentType),
+    version=versions,
+    capabilities=some(capabilities, 1),
+    owner=texts(128, 1),
+    deployment_env=st.sampled_from(DeploymentEnv),
+    status=st.sampled_from(AgentStatus),
+    created_at=instants,
+    updated_at=instants,
+    name=st.none() | texts(128),
+    framework=st.none() | texts(64),
+    description=st.none() | texts(500),
+    channels=some(texts(128, 1)),
+    tools=some(texts(128, 1)),
+    permissions=jsons,
+    metadata=jsons,
+    composite_score=st.integers(0, 100),
+    governance_level=st.integers(0, 4),
+    token_generation=st.integers(0, 2**31 - 1),
+)
+credentials = st.builds(
+    Credential,
+    credential_id=ids,
+    client_id=ids,
+    secret_hash=texts(255, 1),
+    status=st.sampled_from(CredentialStatus),
+    created_at=instants,
+    expires_at=st.none() | instants,
+    revoked_at=st.none() | instants,
+    label=st.none() | texts(64),
+    last_used_at=st.none() | instants,
+)
+
+
+def _event_id(instant: datetime, tail: int) -> UUID:
+    return UUID(int=event_id_floor(instant).int | tail)
+
+
+_tails = st.integers(0, 3) | st.just(2**62 - 1)
+audit_events = instants.flatmap(
+    lambda instant: st.builds(
+        AuditEvent,
+        event_id=st.builds(_event_id, st.just(instant), _tails),
+        agent_id=ids | st.just(NIL_AGENT),
+        action=st.sampled_from(AuditAction),
+        outcome=st.sampled_from(AuditOutcome),
+        ip_address=st.sampled_from(["127.0.0.1", "2001:db8::1", "unknown"]),
+        user_agent=texts(200),
+        metadata=objects,
+        timestamp=st.just(instant),
+        severity=st.sampled_from(Severity),
+        event_type=st.none() | texts(64),
+        policy_rule_id=st.none() | texts(128),
+    )
+)
+operator_events = instants.flatmap(
+    lambda instant: st.builds(
+        OperatorEvent,
+        event_id=st.builds(_event_id, st.just(instant), _tails),
+        action=st.sampled_from(["tenant.onboarded", "tenant.suspended"]),
+        tenant=st.none() | slugs,
+        outcome=st.sampled_from(AuditOutcome),
+        ip_address=st.just("127.0.0.1"),
+        user_agent=texts(200),
+        metadata=objects,
+        timestamp=st.just(instant),
+    )
+)
+revocations = st.builds(Revocation, jti=ids, expires_at=instants, revoked_at=instants)
+tenants = st.builds(
+    Tenant,
+    slug=slugs,
+    display_name=texts(128),
+    status=st.sampled_from(TenantStatus),
+    created_at=instants,
+    updated_at=instants,
+    revision=st.none() | texts(64),
+    token_generation=st.integers(0, 2**31 - 1),
+    retention_days=st.none() | st.integers(1, 36_500),
+    resource_servers=some(texts(128, 1)),
+    limits=jsons,
+)
+keys = st.builds(
+    SigningKey,
+    kid=st.sampled_from(["k1", "k2", "K1", "k-3"]),
+    algorithm=st.just("ES256"),
+    private_key=st.binary(max_size=16),
+    status=st.sampled_from(SigningKeyStatus),
+    created_at=instants,
+)
+
+
+def _maybe(words: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.none() | st.lists(words, max_size=2).map(tuple)
+
+
+spans = st.builds(Span, gte=st.none() | edges, lt=st.none() | edges)
+# Mostly what does not restrict: a list that is always empty shows little.
+_span = st.just(Span()) | spans
+agent_filters = st.just(AgentFilter()) | st.builds(
+    AgentFilter,
+    status=_maybe(st.sampled_from(AgentStatus)),
+    agent_type=_maybe(st.sampled_from(AgentType)),
+    owner=_maybe(texts(128)),
+    created_at=_span,
+)
+credential_filters = st.just(CredentialFilter()) | st.builds(
+    CredentialFilter, client_id=st.none() | ids, status=_maybe(st.sampled_from(CredentialStatus))
+)
+audit_filters = st.just(AuditEventFilter()) | st.builds(
+    AuditEventFilter,
+    agent_id=st.none() | ids,
+    action=_maybe(st.sampled_from(AuditAction)),
+    outcome=_maybe(st.sampled_from(AuditOutcome)),
+    timestamp=_span,
+)
+tenant_filters = st.just(TenantFilter()) | st.builds(
+    TenantFilter, status=_maybe(st.sampled_from(TenantStatus))
+)
+
+
+def wanted(kind: type[Record]) -> st.SearchStrategy[set[str]]:
+    return st.sets(st.sampled_from(field_names(kind)), max_size=4)
