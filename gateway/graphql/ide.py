@@ -41,12 +41,12 @@ _PAGE = """<!doctype html>
 ReactDOM.createRoot(document.getElementById("graphiql")).render(
   React.createElement(GraphiQL, {{
     fetcher: GraphiQL.createFetcher({{ url: location.origin + location.pathname }}),
-    defaultQuery: `# The token goes into the headers below.
+    defaultQuery: `# A token goes into the headers below:
+# {{ "Authorization": "Bearer ..." }}
 {{
   viewer {{ agentId email capabilities }}
 }}
 `,
-    defaultHeaders: '{{ "Authorization": "Bearer " }}',
     shouldPersistHeaders: false,
   }}),
 );

@@ -8,7 +8,7 @@ added up, not walked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from graphql import (
@@ -94,8 +94,7 @@ def excess(document: DocumentNode) -> list[GraphQLError]:
             own = Shape(selections=1, directives=len(node.directives or ()))
             if isinstance(node, FieldNode):
                 inner = shape(node.selection_set) if node.selection_set else Shape()
-                # Introspection is as deep as types are; graphql-core bounds what it can repeat.
-                deep = 0 if node.name.value in ("__schema", "__type") else inner.depth
+                deep = 0 if _introspects(node.name.value) else inner.depth
                 total += own + Shape(
                     1 + deep,
                     1,
@@ -111,8 +110,10 @@ def excess(document: DocumentNode) -> list[GraphQLError]:
 
     def whole(definition: DefinitionNode) -> Shape:
         if isinstance(definition, FragmentDefinitionNode):
-            directives = len(definition.directives or ())
-            return shape(definition.selection_set) + Shape(directives=directives)
+            inner = shape(definition.selection_set)
+            if _introspects(definition.type_condition.name.value):
+                inner = replace(inner, depth=0)
+            return inner + Shape(directives=len(definition.directives or ()))
         if isinstance(definition, OperationDefinitionNode):
             variables = definition.variable_definitions or ()
             directives = len(definition.directives or ())
@@ -126,6 +127,12 @@ def excess(document: DocumentNode) -> list[GraphQLError]:
         return [error for each in document.definitions for error in _over(whole(each), each)]
     except RecursionError:
         return [GraphQLError("too many fragments: they are spread in each other too deeply")]
+
+
+def _introspects(name: str) -> bool:
+    """Whether a field or type is of the schema itself, which is as deep as types are; graphql-core
+    bounds what of it can repeat."""
+    return name.startswith("__")
 
 
 def _over(shape: Shape, definition: DefinitionNode) -> Iterator[GraphQLError]:
