@@ -69,7 +69,7 @@ def banner(public_url: str, operator_token: str, client_id: str, client_secret: 
     return text
 
 
-_BANNER = """
+_BANNER = r"""
 AgentIdP is ready.
 
   GraphiQL        @URL@/graphql
