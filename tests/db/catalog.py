@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -82,6 +83,19 @@ async def everything(url: str) -> Snapshot:
 async def rows(url: str, statement: str) -> list[tuple[object, ...]]:
     async with session(url) as connection:
         return [tuple(row) for row in await connection.exec_driver_sql(statement)]
+
+
+async def wait_for_waiting(url: str, processes: int) -> None:
+    """Returns once so many others stand before a lock in this database."""
+    async with session(url) as connection, asyncio.timeout(60):
+        waiting = 0
+        while waiting < processes:
+            found = await connection.exec_driver_sql(
+                "SELECT count(DISTINCT pid) FROM pg_locks l"
+                " JOIN pg_database d ON d.oid = l.database"
+                " WHERE NOT granted AND datname = current_database()"
+            )
+            waiting = found.scalar_one()
 
 
 async def _read(url: str, queries: Mapping[str, str]) -> Snapshot:

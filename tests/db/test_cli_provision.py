@@ -9,8 +9,9 @@ import pytest
 
 from db import migrations
 from db.postgres.chains import revisions
+from db.postgres.owner import connect
 from tests.contract.cast import NOW
-from tests.db.catalog import everything, rows, session
+from tests.db.catalog import everything, rows, session, wait_for_waiting
 from tests.db.scene import call, environment, finish, register, settings, start
 from tests.servers.databases import Database
 
@@ -167,7 +168,11 @@ async def test_the_application_role_must_exist(empty_database: Database) -> None
 async def test_two_at_once_make_one_tenant(empty_database: Database) -> None:
     env = environment(empty_database)
     await migrations.migrate(settings(empty_database), now=NOW)
-    processes = [start("provision", "--tenant", "acme", env=env) for _ in range(2)]
+    async with connect(settings(empty_database)) as gate, gate.begin():
+        # Each has seen that there is no such tenant before either can register it.
+        await gate.exec_driver_sql("LOCK TABLE tenants IN SHARE MODE")
+        processes = [start("provision", "--tenant", "acme", env=env) for _ in range(2)]
+        await wait_for_waiting(empty_database.owner_url, len(processes))
 
     finished = [await asyncio.to_thread(finish, process) for process in processes]
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from db import migrations
 from db.errors import MigrationFailed, Misconfigured, Unavailable
 from db.migrations import Change
 from db.postgres.chains import revisions
+from db.postgres.engine import asyncpg_url
 from db.settings import StorageSettings
 from tests.contract.cast import ACME, NOW
-from tests.db.catalog import everything, rows, session
+from tests.db.catalog import everything, rows, session, wait_for_waiting
 from tests.db.scene import environment, finish, register, settings, start, with_revision
 from tests.servers.databases import Database
 
@@ -68,6 +70,20 @@ async def test_a_revision_that_fails_half_way_leaves_the_tenant_as_it_was_and_ot
     assert await rows(database.owner_url, "SELECT revision FROM tenants WHERE slug = 'globex'") == [
         (FAILS,)
     ]
+
+
+async def test_an_engine_that_commits_by_itself_leaves_nothing_half_done_either(
+    database: Database, tmp_path: Path
+) -> None:
+    scripts = half_way(tmp_path, "raise RuntimeError('half-way')")
+    before = await everything(database.owner_url)
+    engine = create_async_engine(asyncpg_url(database.owner_url), isolation_level="AUTOCOMMIT")
+
+    with pytest.raises(MigrationFailed, match="acme 0005_fails: RuntimeError: half-way"):
+        await migrations.provision(engine, ACME, NOW, scripts=scripts)
+
+    assert await everything(database.owner_url) == before
+    await engine.dispose()
 
 
 async def test_what_failed_is_tried_again_and_only_that(
@@ -205,9 +221,7 @@ async def test_two_processes_at_once_apply_each_revision_once(empty_database: Da
         )
         env = environment(empty_database)
         processes = [start("migrate", env=env), start("migrate", env=env)]
-        async with asyncio.timeout(30):
-            while await _waiting(empty_database) < len(processes):
-                pass
+        await wait_for_waiting(empty_database.owner_url, len(processes))
     finished = [await asyncio.to_thread(finish, process) for process in processes]
 
     assert [(code, err) for code, _, err in finished] == [(0, ""), (0, "")]
@@ -226,16 +240,6 @@ async def test_two_processes_at_once_apply_each_revision_once(empty_database: Da
         )
         == []
     )
-
-
-async def _waiting(database: Database) -> int:
-    [(count,)] = await rows(
-        database.owner_url,
-        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
-        " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()",
-    )
-    assert isinstance(count, int)
-    return count
 
 
 @pytest.mark.parametrize(
