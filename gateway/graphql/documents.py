@@ -16,11 +16,13 @@ from graphql import (
     GraphQLError,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
+    ValuesOfCorrectTypeRule,
     parse,
     specified_rules,
     validate,
 )
 
+from gateway.graphql.faults import BAD_USER_INPUT
 from gateway.graphql.limits import MAX_TOKENS, excess
 from gateway.graphql.rows import MAX_ROWS, rows
 from gateway.graphql.schema import SCHEMA
@@ -36,7 +38,7 @@ _TOO_MANY_TOKENS = f"Syntax Error: Document contains more than {MAX_TOKENS} "
 
 
 class RefusedDocument(Exception):
-    """What is not run; `code` is that of all its errors."""
+    """What is not run; `code` is that of those of its errors that have none of their own."""
 
     def __init__(self, code: str, errors: Sequence[GraphQLError]) -> None:
         super().__init__(code)
@@ -71,16 +73,22 @@ class Document:
         return found
 
 
+class _Values(ValuesOfCorrectTypeRule):
+    """A wrong value has one code, in the document as in its variables."""
+
+    def report_error(self, error: GraphQLError) -> None:
+        error.extensions = {"code": BAD_USER_INPUT}
+        super().report_error(error)
+
+
+_RULES = tuple(_Values if each is ValuesOfCorrectTypeRule else each for each in specified_rules)
+
+
 class Documents:
     """Those seen last. `introspection` says whether the schema may be asked about."""
 
     def __init__(self, *, introspection: bool) -> None:
-        # Chosen once: a rule made for each request would be a new class each time.
-        self._rules = (
-            specified_rules
-            if introspection
-            else (*specified_rules, NoSchemaIntrospectionCustomRule)
-        )
+        self._rules = _RULES if introspection else (*_RULES, NoSchemaIntrospectionCustomRule)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 

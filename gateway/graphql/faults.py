@@ -15,6 +15,7 @@ import structlog
 from graphql import GraphQLError
 
 from db.errors import AgentIdPError, Denied, Forbidden, Refused, Unavailable
+from gateway.graphql.scalars import Malformed
 
 INTERNAL = "INTERNAL_SERVER_ERROR"
 BAD_USER_INPUT = "BAD_USER_INPUT"
@@ -24,11 +25,9 @@ _log = structlog.get_logger(__name__)
 # graphql-core repeats what it was sent, and people paste secrets into the wrong place. In its
 # messages values come last, after one of these; names and types come before.
 _VALUE = re.compile(
-    r"""(?P<before>
-        [,;]\ found(?=:\ ) | cannot\ represent[^:]*(?=:\ ) |
-        \b(?:Name|String|BlockString|Int|Float|Comment)(?=\ ")
-    ).*""",
-    re.DOTALL | re.VERBOSE,
+    r", but encountered error .*|, found: .*|(cannot represent[^:]*): .*"
+    r"|(\b(?:Name|Int|Float|String|BlockString)) '.*",
+    re.DOTALL,
 )
 _UNKNOWN_MEMBER = re.compile(r"Value '.*' does not exist in", re.DOTALL)
 
@@ -38,7 +37,7 @@ def entry(error: GraphQLError, request_id: str, code: str | None = None) -> dict
     if code is None:
         message, extensions = _told(error)
     else:
-        message, extensions = without_values(error.message), {"code": code}
+        message, extensions = _without_values(error), {"code": code, **(error.extensions or {})}
     shown: dict[str, Any] = {"message": message}
     if error.locations:
         shown["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
@@ -51,11 +50,6 @@ def entry(error: GraphQLError, request_id: str, code: str | None = None) -> dict
 def plain_entry(message: str, code: str, request_id: str) -> dict[str, Any]:
     """An entry for what is wrong with the request itself."""
     return {"message": message, "extensions": {"code": code, "requestId": request_id}}
-
-
-def without_values(message: str) -> str:
-    """A message of graphql-core, with what it says of the request's values cut off."""
-    return _VALUE.sub(r"\g<before>", _UNKNOWN_MEMBER.sub("the value does not exist in", message))
 
 
 def retry_after(errors: Iterable[GraphQLError]) -> int | None:
@@ -88,9 +82,17 @@ def _told(error: GraphQLError) -> tuple[str, dict[str, Any]]:
             return cause.message, {"code": cause.code, "retryAfter": cause.retry_after}
         case GraphQLError(nodes=[_, *_]):
             # Of the request: an argument that its variables made wrong.
-            return without_values(cause.message), {"code": BAD_USER_INPUT}
+            return _without_values(cause), {"code": BAD_USER_INPUT}
     log_fault(cause)
     return "internal error", {"code": INTERNAL}
+
+
+def _without_values(error: GraphQLError) -> str:
+    """What graphql-core says, with what it repeats of the request cut off."""
+    known = _UNKNOWN_MEMBER.sub("the value does not exist in", error.message)
+    message = _VALUE.sub(lambda found: found[1] or found[2] or "", known)
+    cause = _cause(error)
+    return f"{message}: {cause}" if isinstance(cause, Malformed) else message
 
 
 def _cause(error: GraphQLError) -> Exception:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import strawberry
-from graphql import GraphQLError
 from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
@@ -23,6 +22,10 @@ _INSTANT = re.compile(
 )
 
 
+class Malformed(ValueError):
+    """What a scalar's text should have been; never what it was."""
+
+
 def canonical_uuid(text: str) -> UUID | None:
     """The id that is written in the one form of RFC 9562; UUID() would take many others."""
     return UUID(text) if _CANONICAL_UUID.fullmatch(text) else None
@@ -31,7 +34,7 @@ def canonical_uuid(text: str) -> UUID | None:
 def _parse_uuid(value: object) -> UUID:
     identifier = canonical_uuid(value) if isinstance(value, str) else None
     if identifier is None:
-        raise GraphQLError("a UUID is 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12")
+        raise Malformed("a UUID is 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12")
     return identifier
 
 
@@ -41,7 +44,7 @@ def _parse_instant(value: object) -> datetime:
             raise ValueError
         return grammar.instant(datetime.fromisoformat(value.upper()), "")
     except (ValueError, InvalidInput):
-        raise GraphQLError(
+        raise Malformed(
             "a DateTime is an instant of RFC 3339 with its offset, such as 2026-01-31T12:00:00Z"
         ) from None
 
