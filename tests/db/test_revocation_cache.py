@@ -176,7 +176,9 @@ async def test_what_is_no_generation_is_replaced_by_one(
 async def test_a_key_of_a_wrong_type_is_replaced(
     revocations: Revocations, redis: Redis, key: str
 ) -> None:
-    await redis.execute_command("RPUSH", key, "1")
+    async with redis.pipeline() as pipeline:
+        pipeline.rpush(key, "1")
+        await pipeline.execute()
     await _publish_everything(revocations)
     assert await redis.type(key) == b"string"
 
@@ -196,7 +198,9 @@ async def test_garbage_in_the_cache_decides_nothing(
 async def test_a_wrong_type_in_the_cache_decides_nothing(
     revocations: Revocations, redis: Redis, acme: Tenant, key: str
 ) -> None:
-    await redis.execute_command("HSET", key, "1", "1")
+    async with redis.pipeline() as pipeline:
+        pipeline.hset(key, "1", "1")
+        await pipeline.execute()
     assert await _accepts(revocations, acme)
 
 
