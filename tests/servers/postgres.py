@@ -208,4 +208,10 @@ class Postgres:
             os.chown(path, self._account.uid, self._account.gid)
 
 
-_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FORGETFUL = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    # In the cluster's own folder: elsewhere a killed server would leave it behind.
+    "dynamic_shared_memory_type": "mmap",
+}

@@ -27,7 +27,7 @@ def make_database(superuser_url: str, owner_password: str, app_password: str) ->
             await connection.exec_driver_sql(_ROLE.format(role=role))
             await connection.exec_driver_sql(f"ALTER ROLE {role} LOGIN PASSWORD '{password}'")
         found = await connection.exec_driver_sql(
-            f"SELECT FROM pg_database WHERE datname = '{DATABASE}'"
+            f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"
         )
         if found.first() is None:
             await connection.exec_driver_sql(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")

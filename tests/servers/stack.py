@@ -92,6 +92,7 @@ class Stack:
         self._children.say("stack", line)
 
     def start(self) -> None:
+        _refuse_half_a_stack()
         self._running.enter_context(alone_in(self._data))
         keepsakes = Keepsakes(self._data / "secrets.json")
         _fill_in("OPERATOR_TOKEN", keepsakes)
@@ -139,8 +140,6 @@ class Stack:
         if "DATABASE_URL" in os.environ:
             self.say("PostgreSQL is the one of DATABASE_URL")
             return False
-        if "DATABASE_OWNER_URL" in os.environ:
-            raise StackFailed("DATABASE_OWNER_URL is set and DATABASE_URL is not: set both or none")
         home = postgres_home(self._data)
         server = Postgres(
             home, port=free_port(), password=keepsakes.secret("postgres_password"), durable=True
@@ -189,6 +188,14 @@ class Stack:
             return client[0], client[1]
         self.say(f"tenant {SLUG} was onboarded elsewhere: its client's secret is not known here")
         return "$CLIENT_ID", "$CLIENT_SECRET"
+
+
+def _refuse_half_a_stack() -> None:
+    given = os.environ
+    if MEMORY in (given.get("DATABASE_URL"), given.get("REDIS_URL")):
+        raise StackFailed("`make run` keeps everything in memory; unset DATABASE_URL, REDIS_URL")
+    if "DATABASE_OWNER_URL" in given and "DATABASE_URL" not in given:
+        raise StackFailed("DATABASE_OWNER_URL is set and DATABASE_URL is not: set both or none")
 
 
 def _fill_in(name: str, keepsakes: Keepsakes) -> None:
