@@ -9,19 +9,15 @@ from uuid import uuid4
 import pytest
 from anyio.lowlevel import checkpoint
 
-from db.contract import Storage, UnitOfWork
-from db.errors import EmailTaken, IdTaken, Misused, NotFound, TenantNotProvisioned, UnitOver
-from db.namespace import TenantPrefix
-from db.pages import PageRequest
+from db.contract import Storage
+from db.errors import EmailTaken
 from db.records import AgentStatus, SigningKeyStatus
 from tests.contract.cast import (
     ACME,
     GLOBEX,
     NOW,
     Interrupted,
-    Row,
     add,
-    after,
     new_agent,
     new_credential,
     new_event,
@@ -31,7 +27,7 @@ from tests.contract.cast import (
     new_tenant,
     put,
 )
-from tests.contract.paging import EVERYTHING, items
+from tests.contract.paging import items
 
 
 async def test_a_block_that_raises_leaves_nothing_of_any_noun(storage: Storage) -> None:
@@ -256,179 +252,9 @@ async def test_units_of_different_tenants_do_not_wait_for_each_other(storage: St
     assert await storage.read(GLOBEX).agents.get(agent.agent_id) == replace(agent, owner="globex")
 
 
-async def _swallow_an_error(unit: UnitOfWork) -> None:
-    with pytest.raises(NotFound):
-        await unit.agents.save(new_agent())
-
-
-async def test_a_unit_is_over_after_an_error_even_if_its_block_goes_on(storage: Storage) -> None:
-    agent = new_agent()
-
-    async def go_on() -> None:
-        async with storage.unit(ACME) as unit:
-            await unit.agents.add(agent)
-            await _swallow_an_error(unit)
-
-    with pytest.raises(UnitOver):
-        await go_on()
-    assert await items(storage.read(ACME).agents.page) == []
-
-
-async def test_nothing_can_be_asked_of_a_unit_after_an_error(storage: Storage) -> None:
-    agent = new_agent()
-    await put(storage, ACME, agent)
-
-    async def go_on() -> None:
-        async with storage.unit(ACME) as unit:
-            await _swallow_an_error(unit)
-            for act in (
-                lambda: unit.agents.get(agent.agent_id),
-                lambda: unit.agents.add(new_agent()),
-                lambda: unit.agents.save(agent),
-                lambda: unit.credentials.get(uuid4()),
-                lambda: unit.credentials.add(new_credential(agent.agent_id)),
-                lambda: unit.credentials.of_client(agent.agent_id, NOW),
-                lambda: unit.credentials.save(new_credential(agent.agent_id)),
-                lambda: unit.credentials.revoke_all(agent.agent_id, NOW),
-                lambda: unit.audit.append(new_event()),
-                lambda: unit.revocations.add(new_revocation()),
-            ):
-                with pytest.raises(UnitOver):
-                    await act()
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        await go_on()
-    assert await items(storage.read(ACME).agents.page) == [agent]
-
-
-@pytest.mark.parametrize("refusal", [EmailTaken, IdTaken, NotFound])
-async def test_every_refusal_ends_its_unit(storage: Storage, refusal: type[Exception]) -> None:
-    known = new_agent()
-    await put(storage, ACME, known)
-    acts: dict[type[Exception], Row] = {
-        EmailTaken: new_agent(email=known.email),
-        IdTaken: new_agent(agent_id=known.agent_id),
-        NotFound: new_credential(uuid4()),
-    }
-
-    async def go_on() -> None:
-        async with storage.unit(ACME) as unit:
-            with pytest.raises(refusal):
-                await add(unit, acts[refusal])
-
-    with pytest.raises(UnitOver):
-        await go_on()
-    assert await items(storage.read(ACME).agents.page) == [known]
-
-
-async def test_a_unit_cannot_be_used_outside_its_block(storage: Storage) -> None:
-    async with storage.unit(ACME) as unit:
-        pass
-    with pytest.raises(UnitOver):
-        await unit.agents.add(new_agent())
-    assert await storage.read(ACME).agents.count() == 0
-    async with storage.registry_unit() as registry:
-        pass
-    with pytest.raises(UnitOver):
-        await registry.tenants.add(new_tenant("initech"))
-    assert await storage.registry.tenants.get("initech") is None
-
-
-async def test_a_registry_unit_is_over_after_an_error(storage: Storage) -> None:
-    async def go_on() -> None:
-        async with storage.registry_unit() as unit:
-            await unit.operator_events.append(new_operator_event())
-            with pytest.raises(NotFound):
-                await unit.tenants.save(new_tenant("initech"))
-            for act in (
-                lambda: unit.tenants.get("acme"),
-                lambda: unit.tenants.add(new_tenant("initech")),
-                lambda: unit.operator_events.append(new_operator_event()),
-                lambda: unit.signing_keys.add(new_key()),
-            ):
-                with pytest.raises(UnitOver):
-                    await act()
-
-    with pytest.raises(UnitOver):
-        await go_on()
-    assert await items(storage.registry.operator_events.page) == []
-
-
-async def test_a_unit_inside_a_unit_is_refused_and_ends_only_itself(storage: Storage) -> None:
-    agent = new_agent()
-    async with storage.unit(ACME) as unit:
-        await unit.agents.add(agent)
-        with pytest.raises(Misused):
-            async with storage.unit(ACME):
-                pass
-    assert await storage.read(ACME).agents.get(agent.agent_id) == agent
-    async with storage.registry_unit():
-        with pytest.raises(Misused):
-            async with storage.registry_unit():
-                pass
-
-
 async def test_a_unit_that_changes_nothing_changes_nothing(storage: Storage) -> None:
     agent = new_agent()
     await put(storage, ACME, agent)
     async with storage.unit(ACME):
         pass
     assert await items(storage.read(ACME).agents.page) == [agent]
-
-
-UNKNOWN = TenantPrefix("initech")
-
-
-async def test_a_tenant_that_was_never_provisioned_has_no_store(storage: Storage) -> None:
-    async def write() -> None:
-        async with storage.unit(UNKNOWN) as unit:
-            await unit.agents.add(new_agent())
-
-    with pytest.raises(TenantNotProvisioned):
-        await write()
-    reads = (
-        lambda: storage.read(UNKNOWN).agents.get(uuid4()),
-        lambda: storage.read(UNKNOWN).agents.page(EVERYTHING),
-        lambda: storage.read(UNKNOWN).credentials.count(),
-        lambda: storage.read(UNKNOWN).audit.page(PageRequest(), NOW),
-        lambda: storage.read(UNKNOWN).revocations.contains(uuid4()),
-        lambda: storage.read(UNKNOWN).revocations.standing(uuid4(), uuid4(), uuid4()),
-    )
-    for read in reads:
-        with pytest.raises(TenantNotProvisioned):
-            await read()
-
-
-async def test_provisioning_makes_an_empty_tenant_and_leaves_the_registry_alone(
-    storage: Storage,
-) -> None:
-    before = await items(storage.registry.tenants.page)
-    revision = await storage.provision(UNKNOWN, NOW)
-    assert 1 <= len(revision) <= 64
-    assert await items(storage.read(UNKNOWN).agents.page) == []
-    agent = new_agent()
-    await put(storage, UNKNOWN, agent, new_credential(agent.agent_id), new_event())
-    assert await items(storage.read(UNKNOWN).agents.page) == [agent]
-    assert await items(storage.registry.tenants.page) == before
-
-
-async def test_provisioning_again_is_harmless(storage: Storage) -> None:
-    agent, event = new_agent(), new_event()
-    await put(storage, ACME, agent, event)
-    first = await storage.provision(ACME, NOW)
-    assert await storage.provision(ACME, after(60)) == first
-    assert await items(storage.read(ACME).agents.page) == [agent]
-    assert await storage.read(ACME).audit.get(event.event_id, NOW) == event
-
-
-async def test_a_reader_made_before_its_tenant_reads_it_afterwards(storage: Storage) -> None:
-    reader = storage.read(UNKNOWN)
-    await storage.provision(UNKNOWN, NOW)
-    assert await reader.agents.count() == 0
-
-
-async def test_storage_answers_and_can_be_closed_twice(storage: Storage) -> None:
-    await storage.check()
-    await storage.close()
-    await storage.close()

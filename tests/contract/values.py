@@ -5,7 +5,9 @@ Ids, instants and addresses come from small sets, so that they meet; texts from 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -36,9 +38,15 @@ from db.records import (
 )
 from tests.contract.cast import AWKWARD, MICROSECOND, NOW, SECOND
 
+T = TypeVar("T")
+
 _STORABLE = st.characters(codec="utf-8", exclude_characters="\x00")
 _AWKWARD = st.sampled_from([AWKWARD, '"{t}agents"', "'; --", "%s %(a)s {0}", "\\", "NULL", " "])
 _NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-(2**53) + 1, 2**53 - 1)
+
+
+def mostly(usual: T, rare: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    return st.sampled_from([st.just(usual)] * 3 + [rare]).flatmap(lambda which: which)
 
 
 def texts(most: int, least: int = 0) -> st.SearchStrategy[str]:
@@ -59,7 +67,15 @@ instants: st.SearchStrategy[datetime] = st.builds(
     st.integers(0, 2),
 )
 edges = instants | st.datetimes(timezones=st.just(UTC))
-ids = st.integers(1, 8).map(lambda number: UUID(int=number << 120 | 4 << 76 | 2 << 62))
+# Mostly before what there is: a window that hides everything shows little.
+windows = st.sampled_from([NOW - 9 * SECOND, NOW - SECOND, NOW, NOW + MICROSECOND]) | edges
+
+
+def _id(number: int) -> UUID:
+    return UUID(int=number << 120 | 4 << 76 | 2 << 62)
+
+
+ids = st.integers(1, 8).map(_id)
 slugs = st.sampled_from(["acme", "globex", "a_b", "ab", "a1", "initech"])
 emails = st.sampled_from([
     "a@b.c", "A@b.c", "o'neil%s@b.c", "{t}+x@b.c", "$1`|~@b.c", "a-_.b@b-c.example",
@@ -118,7 +134,7 @@ audit_events = instants.flatmap(
     lambda instant: st.builds(
         AuditEvent,
         event_id=st.builds(_event_id, st.just(instant), _tails),
-        agent_id=ids | st.just(NIL_AGENT),
+        agent_id=mostly(_id(1), ids | st.just(NIL_AGENT)),
         action=st.sampled_from(AuditAction),
         outcome=st.sampled_from(AuditOutcome),
         ip_address=st.sampled_from(["127.0.0.1", "2001:db8::1", "unknown"]),
@@ -167,32 +183,58 @@ keys = st.builds(
 )
 
 
+@st.composite
+def populations(draw: st.DrawFn) -> tuple[Agent | Credential | AuditEvent | Revocation, ...]:
+    """A tenant to begin with: the first half of all ids, in use."""
+    known = [_id(number) for number in range(1, 5)]
+    rows: list[Agent | Credential | AuditEvent | Revocation] = [
+        replace(draw(agents), agent_id=agent_id, email=f"{number}@population.example")
+        for number, agent_id in enumerate(known)
+    ]
+    rows += [
+        replace(draw(credentials), credential_id=each, client_id=draw(st.sampled_from(known[:2])))
+        for each in known
+    ]
+    rows += draw(st.lists(audit_events, min_size=3, max_size=6))
+    return (*rows, Revocation(jti=known[0], expires_at=NOW, revoked_at=NOW))
+
+
 def _maybe(words: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     return st.none() | st.lists(words, max_size=2).map(tuple)
 
 
-spans = st.builds(Span, gte=st.none() | edges, lt=st.none() | edges)
 # Mostly what does not restrict: a list that is always empty shows little.
-_span = st.just(Span()) | spans
-agent_filters = st.just(AgentFilter()) | st.builds(
-    AgentFilter,
-    status=_maybe(st.sampled_from(AgentStatus)),
-    agent_type=_maybe(st.sampled_from(AgentType)),
-    owner=_maybe(texts(128)),
-    created_at=_span,
+_spans = mostly(Span(), st.builds(Span, gte=st.none() | edges, lt=st.none() | edges))
+agent_filters = mostly(
+    AgentFilter(),
+    st.builds(
+        AgentFilter,
+        status=_maybe(st.sampled_from(AgentStatus)),
+        agent_type=_maybe(st.sampled_from(AgentType)),
+        owner=_maybe(texts(128)),
+        created_at=_spans,
+    ),
 )
-credential_filters = st.just(CredentialFilter()) | st.builds(
-    CredentialFilter, client_id=st.none() | ids, status=_maybe(st.sampled_from(CredentialStatus))
+credential_filters = mostly(
+    CredentialFilter(),
+    st.builds(
+        CredentialFilter,
+        client_id=st.none() | ids,
+        status=_maybe(st.sampled_from(CredentialStatus)),
+    ),
 )
-audit_filters = st.just(AuditEventFilter()) | st.builds(
-    AuditEventFilter,
-    agent_id=st.none() | ids,
-    action=_maybe(st.sampled_from(AuditAction)),
-    outcome=_maybe(st.sampled_from(AuditOutcome)),
-    timestamp=_span,
+audit_filters = mostly(
+    AuditEventFilter(),
+    st.builds(
+        AuditEventFilter,
+        agent_id=st.none() | ids,
+        action=_maybe(st.sampled_from(AuditAction)),
+        outcome=_maybe(st.sampled_from(AuditOutcome)),
+        timestamp=_spans,
+    ),
 )
-tenant_filters = st.just(TenantFilter()) | st.builds(
-    TenantFilter, status=_maybe(st.sampled_from(TenantStatus))
+tenant_filters = mostly(
+    TenantFilter(), st.builds(TenantFilter, status=_maybe(st.sampled_from(TenantStatus)))
 )
 
 
