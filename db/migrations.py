@@ -20,7 +20,7 @@ from db.namespace import TenantPrefix, prefix_problem
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
 from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
-from db.postgres.roles import require_role
+from db.postgres.roles import grant, require_role
 from db.postgres.steps import Change, Outcome, Report, RevisionFailed, Run
 from db.records import TenantStatus
 from db.tables import migration_log
@@ -130,7 +130,11 @@ async def ensure_partitions(source: Source, tenant: TenantPrefix, now: datetime)
     async with connect(source) as connection:
         try:
             async with connection.begin():
-                return await ensure_audit_partitions(connection, tenant, now)
+                made = await ensure_audit_partitions(connection, tenant, now)
+                if made:
+                    # Default privileges may have opened the new ones to the application.
+                    await grant(connection, tenant, application_role(source))
+                return made
         except DBAPIError as error:
             if is_lost(error):
                 raise

@@ -30,7 +30,10 @@ async def ensure_audit_partitions(
 ) -> tuple[str, ...]:
     """Makes the partitions that are missing up to two months after that of `now`, in the caller's
     transaction; the names of those that are new. Months are never skipped: what a pause left out
-    is made up for. A long-running reader of the trail is not in the way, nor kept waiting."""
+    is made up for. A long-running reader of the trail is not in the way, nor kept waiting.
+
+    What default privileges give on them is for `roles.grant` to take back, which follows.
+    """
     await hold(connection, str(tenant))
     until = await _covered_until(connection, tenant)
     made = []

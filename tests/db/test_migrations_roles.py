@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import make_url
@@ -84,6 +85,24 @@ async def test_what_default_privileges_gave_too_much_is_taken_back(
     await migrated(empty_database)
 
     assert await granted(empty_database, empty_database.app_role) == GRANTED
+
+
+async def test_a_month_that_is_added_later_is_closed_to_the_application_too(
+    empty_database: Database,
+) -> None:
+    await migrated(empty_database)
+    async with session(empty_database.owner_url) as connection:
+        await connection.exec_driver_sql(
+            f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {empty_database.app_role}"
+        )
+
+    [partition, *_] = await migrations.ensure_partitions(
+        settings(empty_database), ACME, NOW + timedelta(days=62)
+    )
+
+    for act in (f"TABLE {partition}", f"TRUNCATE {partition}"):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            await rows(empty_database.app_url, act)
 
 
 async def test_grants_that_were_lost_or_widened_are_mended_by_migrating_again(
