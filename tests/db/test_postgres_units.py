@@ -117,7 +117,7 @@ async def test_a_time_limit_ends_the_wait_for_a_row(storage: Storage) -> None:
     async with storage.unit(ACME) as unit:
         await unit.agents.get(agent.agent_id)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(_rename(storage, agent, "waited"), 0.05)
+            await asyncio.wait_for(asyncio.create_task(_rename(storage, agent, "waited")), 0.05)
     assert await storage.read(ACME).agents.get(agent.agent_id) == agent
 
 
