@@ -105,7 +105,7 @@ async def test_an_engine_of_the_owner_makes_tables_itself(database: Database) ->
 
 def test_an_engine_of_another_driver_is_refused() -> None:
     # Its driver is not installed, and need not be for an engine that never connects.
-    driver = SimpleNamespace(version="5.0", paramstyle="qmark")
+    driver = SimpleNamespace(version="5.0", paramstyle="qmark", Cursor=object)
     other = create_async_engine("mssql+aioodbc://", module=driver)
     with pytest.raises(Misconfigured, match="asyncpg"):
         PostgresStorage(other, StorageSettings.load(), owns_engine=False)
