@@ -16,7 +16,8 @@ Ids are made new by whoever adds a row: `add` raises IdTaken for one that is the
 it looks at anything else, and changes nothing.
 
 Every method raises Unavailable when the store cannot be reached, having promised nothing. Values
-are those that `grammar` has accepted. Instants are aware and in UTC, to the microsecond.
+are those that `grammar` has accepted. Instants are aware and in UTC, to the microsecond. JSON comes
+back equal, with the members of an object sorted: shorter names first, then by their bytes.
 """
 
 from __future__ import annotations

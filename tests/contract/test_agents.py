@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from uuid import uuid4
 
@@ -48,6 +49,31 @@ async def test_a_json_value_is_not_taken_for_an_absent_one(storage: Storage, val
     for kept in (read.permissions, read.metadata):
         assert kept == value
         assert type(kept) is type(value)
+
+
+async def test_json_comes_back_as_the_same_text_whatever_the_order_it_was_written_in(
+    storage: Storage,
+) -> None:
+    members = {
+        "bb": -0.0,
+        "é": 1,
+        "c": 1.0,
+        "": True,
+        "aaa": {"z": [-0.0, {"y": 0, "x": 0}], "b": 0},
+    }
+    written = new_agent(metadata=members, permissions=[members])
+    changed = replace(written, metadata={name: members[name] for name in reversed(members)})
+    await put(storage, ACME, written)
+    expected = (
+        '{"": true, "c": 1.0, "bb": 0.0, "é": 1, "aaa": {"b": 0, "z": [0.0, {"x": 0, "y": 0}]}}'
+    )
+    for agent in (written, changed):
+        async with storage.unit(ACME) as unit:
+            await unit.agents.save(agent)
+        read = await storage.read(ACME).agents.get(agent.agent_id)
+        assert read is not None
+        assert json.dumps(read.metadata, ensure_ascii=False) == expected
+        assert json.dumps(read.permissions, ensure_ascii=False) == f"[{expected}]"
 
 
 async def test_every_word_of_the_vocabularies_can_be_kept(storage: Storage) -> None:

@@ -177,12 +177,16 @@ async def test_a_unit_sees_the_credentials_that_it_has_changed(
     old, ending = new_credential(client), new_credential(client, created_at=after(1))
     await put(storage, ACME, old, ending)
     new = new_credential(client, created_at=after(2))
+    oldest = new_credential(client, created_at=after(-1), expires_at=after(3))
     async with storage.unit(ACME) as unit:
         await unit.credentials.add(new)
+        await unit.credentials.add(oldest)
         await unit.credentials.save(replace(ending, status=REVOKED, revoked_at=NOW))
-        assert list(await unit.credentials.of_client(client, NOW)) == [new, old]
+        assert list(await unit.credentials.of_client(client, NOW)) == [new, old, oldest]
+        assert list(await unit.credentials.of_client(client, after(3))) == [new, old]
         assert list(await storage.read(ACME).credentials.of_client(client, NOW)) == [ending, old]
         assert await unit.credentials.revoke_all(client, after(3)) == [
+            oldest.credential_id,
             old.credential_id,
             new.credential_id,
         ]

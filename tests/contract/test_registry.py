@@ -263,6 +263,15 @@ async def test_at_most_one_key_signs(storage: Storage) -> None:
     assert list(await storage.registry.signing_keys.all()) == [first, published]
 
 
+async def test_a_unit_of_keys_knows_those_that_it_has_added(storage: Storage) -> None:
+    first = new_key(status=SigningKeyStatus.SIGNING)
+    async with storage.registry_unit() as unit:
+        assert await unit.signing_keys.add(first) is True
+        assert await unit.signing_keys.add(new_key(status=SigningKeyStatus.SIGNING)) is False
+        assert await unit.signing_keys.add(replace(first, status=SigningKeyStatus.RETIRED)) is False
+    assert list(await storage.registry.signing_keys.all()) == [first]
+
+
 async def test_a_registry_unit_is_kept_whole_or_not_at_all(storage: Storage) -> None:
     before = await items(storage.registry.tenants.page)
 
