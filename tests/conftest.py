@@ -32,10 +32,13 @@ _OWNER = "suite_owner"
 
 def pytest_configure() -> None:
     """What this machine is configured with must not decide what a test sees."""
-    named = {name.upper() for name in GatewaySettings.model_fields}
-    libpq = {name for name in os.environ if name.startswith("PG") and name != "PG_BINDIR"}
-    for name in named | libpq:
-        os.environ.pop(name, None)
+    settings = {name.upper() for name in GatewaySettings.model_fields}
+    # `make test` tells its children how it was called itself.
+    make = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    for name in list(os.environ):
+        libpq = name.startswith("PG") and name != "PG_BINDIR"
+        if name.upper() in settings | make or libpq:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")
