@@ -9,12 +9,13 @@ from typing import Literal, TypedDict
 
 import anyio
 import structlog
-from litestar import Response, get
+from litestar import HttpMethod, Response, route
 from litestar.datastructures import State
 
 from db.errors import AgentIdPError
 from gateway.wiring import Gateway
 
+_READING = [HttpMethod.GET, HttpMethod.HEAD]
 _PATIENCE = 3  # seconds: an answer that comes after the prober has left is none
 _log = structlog.get_logger(__name__)
 
@@ -33,12 +34,12 @@ class Readiness(TypedDict):
     revocations: Literal["cold"]
 
 
-@get("/health/live", sync_to_thread=False)
+@route("/health/live", http_method=_READING, sync_to_thread=False)
 def live() -> Alive:
     return {"status": "ok"}
 
 
-@get("/health/ready")
+@route("/health/ready", http_method=_READING)
 async def ready(state: State) -> Response[Readiness]:
     """503 when storage cannot serve. Without the cache everything works, only slower."""
     gateway: Gateway = state.gateway

@@ -60,6 +60,7 @@ async def test_before_its_tables_are_made_it_lives_and_is_not_ready(
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
 async def test_only_reading_is_answered(in_memory: RunningGateway, path: str) -> None:
+    assert (await in_memory.client.head(path)).status_code == 200
     for method in ("POST", "PUT", "DELETE"):
         answer = await in_memory.client.request(method, path)
         assert answer.status_code == 405

@@ -105,3 +105,50 @@ async def test_head_answers_like_get_and_options_tells_the_methods(
 )
 async def test_a_path_like_it_is_not_found(asking: Asking, path: str) -> None:
     assert (await asking.running.client.get(path)).status_code == 404
+
+
+class TestCrossOrigin:
+    """CORS_ORIGINS, for pages elsewhere that call the gateway."""
+
+    ORIGIN = "https://app.example.com"
+    TOKEN = "/t/acme/oauth2/token"
+
+    async def test_without_it_no_page_elsewhere_reads_an_answer(self, asking: Asking) -> None:
+        answer = await asking.running.client.get(METADATA, headers={"origin": self.ORIGIN})
+        assert "access-control-allow-origin" not in answer.headers
+
+    async def test_a_page_that_is_named_may_ask_and_read(self) -> None:
+        async with running(memory_settings(cors_origins=self.ORIGIN)) as started:
+            asking = Asking(started, await started.onboard("acme"))
+            preflight = await started.client.options(
+                self.TOKEN,
+                headers={
+                    "origin": self.ORIGIN,
+                    "access-control-request-method": "POST",
+                    "access-control-request-headers": "authorization,content-type",
+                },
+            )
+            assert preflight.is_success
+            assert preflight.headers["access-control-allow-origin"] == self.ORIGIN
+            allowed = preflight.headers["access-control-allow-headers"].lower()
+            assert {"authorization", "content-type"} <= set(allowed.split(", "))
+            answer = await started.client.post(
+                self.TOKEN,
+                data={**GRANT, **in_body(asking.admin)},
+                headers={"origin": self.ORIGIN},
+            )
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == self.ORIGIN
+            # There are no cookies, so nothing is sent along without being asked for.
+            assert "access-control-allow-credentials" not in answer.headers
+
+    async def test_another_page_may_not(self) -> None:
+        async with running(memory_settings(cors_origins=self.ORIGIN)) as started:
+            asking = Asking(started, await started.onboard("acme"))
+            answer = await started.client.post(
+                self.TOKEN,
+                data={**GRANT, **in_body(asking.admin)},
+                headers={"origin": "https://evil.example.com"},
+            )
+            assert answer.headers.get("access-control-allow-origin") != "https://evil.example.com"
+            assert answer.headers.get("access-control-allow-origin") != "*"
