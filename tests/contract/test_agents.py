@@ -10,7 +10,7 @@ import pytest
 
 from db.contract import Storage
 from db.errors import EmailTaken, IdTaken, NotFound
-from db.records import Agent, AgentStatus, AgentType, DeploymentEnv
+from db.records import Agent, AgentStatus, AgentType, DeploymentEnv, JSONObject
 from tests.contract.cast import (
     ACME,
     GLOBEX,
@@ -54,7 +54,7 @@ async def test_a_json_value_is_not_taken_for_an_absent_one(storage: Storage, val
 async def test_json_comes_back_as_the_same_text_whatever_the_order_it_was_written_in(
     storage: Storage,
 ) -> None:
-    members = {
+    members: JSONObject = {
         "bb": -0.0,
         "é": 1,
         "c": 1.0,
