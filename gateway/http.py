@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 from litestar.types import Receive, Scope, Send
 
-from gateway.auth.principal import Anonymous
+from gateway.auth.principal import AgentPrincipal, Anonymous, Operator, Principal
 from gateway.services.call import Call
 from gateway.wiring import Gateway
 
@@ -43,6 +43,7 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.gateway: Gateway = scope["litestar_app"].state.gateway
         self.status: int | None = None
+        self.caller: dict[str, str] = {}
         sent = self.header(b"x-request-id")
         self.request_id = sent if sent and _REQUEST_ID.fullmatch(sent) else uuid4().hex
 
@@ -52,6 +53,17 @@ class Exchange:
 
     def headers(self, name: bytes) -> list[str]:
         return [v.decode("latin-1") for n, v in self.scope["headers"] if n == name]
+
+    def identified(self, principal: Principal) -> None:
+        """The log's line names the caller, once it is known who that is."""
+        match principal:
+            case AgentPrincipal():
+                slug = principal.tenant.slug
+                self.caller = {"tenant": slug, "agent": str(principal.agent_id)}
+            case Operator():
+                self.caller = {"agent": "operator"}
+            case Anonymous():
+                self.caller = {}
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge beyond `limit` bytes, and ClientGone."""
@@ -126,5 +138,6 @@ async def serve(
             method=exchange.method,
             path=exchange.path,
             status=exchange.status,
+            **exchange.caller,
             ms=round((time.perf_counter() - started) * 1000, 2),
         )

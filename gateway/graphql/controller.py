@@ -68,6 +68,7 @@ async def _answer(exchange: Exchange) -> None:
     request = await read(exchange)
     call, authorization = exchange.anonymous_call(), exchange.headers(b"authorization")
     principal = await gateway.authenticator.bearer(authorization, call.now)
+    exchange.identified(principal)
     document = _DOCUMENTS[gateway.settings.allow_introspection].get(request.query)
     operation = document.operation(request.operation_name)
     if exchange.method == "GET" and operation.node.operation is not OperationType.QUERY:

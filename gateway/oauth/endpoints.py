@@ -87,6 +87,7 @@ async def _token(exchange: Exchange, slug: str) -> None:
     call, client = await tokens.authenticate_client(
         exchange.anonymous_call(), tenant, proof.client_id, proof.secret
     )
+    exchange.identified(call.principal)
     issued = await tokens.issue(call, client, form.get("scope"), form.all("resource"))
     answer = {
         "access_token": issued.access_token,
@@ -103,6 +104,7 @@ async def _introspect(exchange: Exchange, slug: str) -> None:
     tenant = await _tenant(exchange, slug)
     form = await _form(exchange)
     call = await _caller(exchange, tenant, form)
+    exchange.identified(call.principal)
     found = await exchange.gateway.tokens.introspect(call, form.required("token"))
     answer = _described(found.claims) if found.claims else {"active": False}
     await exchange.respond(200, msgspec.json.encode(answer), headers=NO_STORE)
@@ -114,6 +116,7 @@ async def _revoke(exchange: Exchange, slug: str) -> None:
     tenant = await _tenant(exchange, slug)
     form = await _form(exchange)
     call = await _caller(exchange, tenant, form)
+    exchange.identified(call.principal)
     await exchange.gateway.tokens.revoke(call, form.required("token"))
     await exchange.respond(200, b"", _NOTHING, NO_STORE)
 

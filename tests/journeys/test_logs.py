@@ -74,6 +74,7 @@ def test_every_request_is_one_line_under_the_id_of_its_answer(served_in_memory: 
     line = requests["journey-1"]
     assert (line["method"], line["path"], line["status"]) == ("POST", "/t/acme/oauth2/token", 200)
     assert line["ms"] > 0
+    assert (line["tenant"], line["agent"]) == ("acme", admin.client_id)
     assert requests[made.headers["x-request-id"]]["path"] == "/graphql"
 
 
