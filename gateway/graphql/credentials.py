@@ -24,11 +24,10 @@ from gateway.graphql.errors import (
 )
 from gateway.graphql.nodes import FINDERS, Node
 from gateway.graphql.pages import Connection, Counter, given
+from gateway.services.credentials import READ, WRITE
 
 if TYPE_CHECKING:
     from gateway.graphql.agents import Agent
-
-READ, WRITE = "credentials:read", "credentials:write"
 
 
 @strawberry.type(description="A client secret of an agent, without the secret.")

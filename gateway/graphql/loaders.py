@@ -18,6 +18,7 @@ from db.filters import AuditEventFilter, CredentialFilter
 from db.pages import Page, PageRequest
 from db.records import Agent, AuditEvent, Credential
 from gateway.services.call import Call
+from gateway.services.credentials import READ
 from gateway.wiring import Gateway
 
 T = TypeVar("T")
@@ -46,8 +47,9 @@ class Loaders:
         def fetch(ids: Collection[UUID]) -> Awaitable[Mapping[UUID, Page[Credential]]]:
             return self._gateway.credentials.pages(self._call, ids, request, filter, wanted)
 
-        # One's own need no scope: they must not be refused together with those of others.
-        own = agent_id == self._call.agent.agent_id
+        # Without the scope one's own are allowed: they must not be refused together with others'.
+        caller = self._call.agent
+        own = READ not in caller.scope and agent_id == caller.agent_id
         page = self._load(("credentials", own, request, filter, wanted), agent_id, fetch)
         return cast(Awaitable[Page[Credential]], page)
 

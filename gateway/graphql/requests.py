@@ -16,6 +16,7 @@ from gateway.http import JSON, Exchange
 RESPONSE_JSON = "application/graphql-response+json"
 HTML = "text/html"
 MAX_BODY = 256 * 1024
+MAX_ADDRESS = 32 * 1024
 
 _MEMBERS = frozenset({"query", "operationName", "variables", "extensions"})
 _IN_JSON = frozenset({"variables", "extensions"})
@@ -70,8 +71,8 @@ async def _posted(exchange: Exchange) -> Request:
 
 
 def _in_address(query: bytes) -> Request:
-    if len(query) > MAX_BODY:
-        raise BadRequest(f"the address may hold at most {MAX_BODY} bytes", 414)
+    if len(query) > MAX_ADDRESS:
+        raise BadRequest(f"the address may hold at most {MAX_ADDRESS} bytes; post the query", 414)
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32
@@ -97,6 +98,8 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
     except msgspec.MsgspecError as error:
         # Its messages name places and types, never values.
         raise BadRequest(str(error)) from None
+    except UnicodeDecodeError:
+        raise BadRequest("the JSON is not UTF-8") from None
     except RecursionError:
         raise BadRequest("the JSON is nested too deeply") from None
 
@@ -119,8 +122,10 @@ def negotiated(accept: Sequence[str]) -> str:
 def prefers_html(accept: Sequence[str]) -> bool:
     """Whether a browser's person is asking, and no program."""
     ranges = list(_ranges(accept))
-    html, json = ((*_weighed(ranges, each), each) for each in (HTML, JSON))
-    return any(name == HTML for name, _ in ranges) and html[0] > 0 and html[0] >= json[0]
+    weight, place = _weighed(ranges, HTML)
+    of_json, then = _weighed(ranges, JSON)
+    named = any(range_ == HTML for range_, _ in ranges)
+    return named and (weight, -place) > (of_json, -then)
 
 
 def _weighed(ranges: Sequence[tuple[str, float]], media_type: str) -> tuple[float, int]:

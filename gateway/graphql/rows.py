@@ -7,6 +7,7 @@ too much whatever they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from graphql import (
     DocumentNode,
@@ -14,7 +15,6 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLCompositeType,
-    GraphQLField,
     GraphQLSchema,
     GraphQLUnionType,
     InlineFragmentNode,
@@ -33,9 +33,20 @@ from db.pages import DEFAULT_PAGE, MAX_PAGE
 from gateway.graphql.limits import Fragments
 
 MAX_ROWS = 10_000
-# A nested count is a statement for each of the rows around it.
+# A count is a statement of its own, which within a page is made for each of its rows.
 _COUNTS = frozenset({"totalCount", "totalCountCapped"})
 _OF_A_COUNT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a selection set: its rows, and those for each row of the connection that it stands in."""
+
+    rows: int = 0
+    by_row: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.rows + other.rows, self.by_row + other.by_row)
 
 
 def rows(
@@ -59,15 +70,15 @@ class _Walk:
         self._schema = schema
         self._operation = operation
         self._variables = variables
-        self._fragments = Fragments(document, self._of_fragment, 0)
+        self._fragments = Fragments(document, self._of_fragment, Cost())
 
     def all(self) -> int:
         root = self._schema.get_root_type(self._operation.operation)
         assert root is not None, "validation has seen to it"
-        return self._below(self._operation.selection_set, root)
+        return self._below(self._operation.selection_set, root).rows
 
-    def _below(self, selected: SelectionSetNode, parent: GraphQLCompositeType) -> int:
-        total = 0
+    def _below(self, selected: SelectionSetNode, parent: GraphQLCompositeType) -> Cost:
+        total = Cost()
         for node in selected.selections:
             if isinstance(node, FieldNode):
                 total += self._of_field(node, parent)
@@ -79,40 +90,38 @@ class _Walk:
                 total += self._below(node.selection_set, kind)
         return total
 
-    def _of_fragment(self, definition: FragmentDefinitionNode) -> int:
+    def _of_fragment(self, definition: FragmentDefinitionNode) -> Cost:
         kind = self._composite(definition.type_condition.name.value)
         return self._below(definition.selection_set, kind)
 
-    def _of_field(self, node: FieldNode, parent: GraphQLCompositeType) -> int:
+    def _of_field(self, node: FieldNode, parent: GraphQLCompositeType) -> Cost:
         name = node.name.value
         if name in _COUNTS:
-            return _OF_A_COUNT
+            return Cost(_OF_A_COUNT)
         # Introspection reads no rows.
         if node.selection_set is None or name.startswith("__"):
-            return 0
+            return Cost()
         field = self._schema.get_field(parent, name)
         assert field is not None, "validation has seen to it"
         kind = get_named_type(field.type)
         assert is_composite_type(kind)
-        each = self._below(node.selection_set, kind)
-        number = self._number(node, field, parent)
-        return each if number is None else number * (1 + each)
-
-    def _number(
-        self, node: FieldNode, field: GraphQLField, parent: GraphQLCompositeType
-    ) -> int | None:
-        """How many rows the field has; None where it has no list of its own."""
+        inner = self._below(node.selection_set, kind)
         if "first" in field.args:
-            asked = [
-                self._size(each.value)
-                for each in node.arguments or ()
-                if each.name.value in ("first", "last")
-            ]
-            return max((size for size in asked if size is not None), default=DEFAULT_PAGE)
-        of_connection = not isinstance(parent, GraphQLUnionType) and "pageInfo" in parent.fields
-        if of_connection or not is_list_type(get_nullable_type(field.type)):
-            return None
-        return MAX_PAGE
+            size = self._page_size(node)
+            return Cost(size + inner.rows + size * inner.by_row)
+        if not is_list_type(get_nullable_type(field.type)):
+            return Cost(inner.rows)
+        if _is_connection(parent):
+            return Cost(by_row=inner.rows)
+        return Cost(MAX_PAGE * (1 + inner.rows))
+
+    def _page_size(self, node: FieldNode) -> int:
+        asked = [
+            self._size(each.value)
+            for each in node.arguments or ()
+            if each.name.value in ("first", "last")
+        ]
+        return max((size for size in asked if size is not None), default=DEFAULT_PAGE)
 
     def _size(self, value: ValueNode) -> int | None:
         """Of a page, as far as it is known; what is out of range will be refused as such."""
@@ -135,6 +144,10 @@ class _Walk:
         kind = self._schema.get_type(name)
         assert is_composite_type(kind), "validation has seen to it"
         return kind
+
+
+def _is_connection(kind: GraphQLCompositeType) -> bool:
+    return not isinstance(kind, GraphQLUnionType) and "pageInfo" in kind.fields
 
 
 def _within(size: int) -> int:

@@ -14,8 +14,7 @@ from gateway.graphql.access import PUBLIC, guarded
 from gateway.graphql.context import Info
 from gateway.graphql.errors import InvalidClient, InvalidScope, InvalidTarget
 from gateway.graphql.pages import given
-
-READ, WRITE = "tokens:read", "tokens:write"
+from gateway.services.tokens import READ, WRITE
 
 
 @strawberry.input
