@@ -43,3 +43,5 @@ def configure(level: int = logging.INFO) -> None:
     # Both would print statements and documents, with the literals that people put in them.
     logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL)
     logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
+    # What was applied is said by whoever asked for it, in a line of ours.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
