@@ -23,7 +23,7 @@ from db.records import AgentStatus, CredentialStatus, Tenant
 from db.settings import MEMORY
 
 CLOCK_LEEWAY_SECONDS = 30
-"""How long after its `exp` a token is still accepted, by clocks that do not quite agree."""
+"""How far the clocks of two processes may be apart: refusals are kept for longer by this much."""
 
 _TIMEOUT = 1  # seconds
 _CONNECTIONS = 32
