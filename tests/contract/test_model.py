@@ -213,7 +213,7 @@ def test_whatever_one_backend_answers_the_other_answers(
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=50,
+            max_examples=80,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
