@@ -14,6 +14,7 @@ import strawberry
 from db.pages import COUNT_CAP, Page, PageRequest
 
 T = TypeVar("T")
+Resolver = TypeVar("Resolver", bound=Callable[..., object])
 
 # The four arguments of every connection; one that is left out is UNSET, so that the SDL shows no
 # default of null.
@@ -48,12 +49,10 @@ class Counter:
         return await self._task
 
 
-async def _total_count(parent: strawberry.Parent[Connection[Any]]) -> int:
-    return min(await parent.counter.value(), COUNT_CAP)
-
-
-async def _total_count_capped(parent: strawberry.Parent[Connection[Any]]) -> bool:
-    return await parent.counter.value() > COUNT_CAP
+def described(text: str) -> Callable[[Resolver], Resolver]:
+    """Makes a field of a resolver that anybody may ask for who was given its parent."""
+    made: Callable[[Resolver], Resolver] = strawberry.field(description=text)
+    return made
 
 
 @strawberry.type
@@ -68,7 +67,7 @@ class Connection(Generic[T]):
             for cursor, row in zip(self.page.cursors, self.page.items, strict=True)
         ]
 
-    @strawberry.field
+    @described("The rows alone, when their cursors are of no interest.")
     def nodes(self) -> list[T]:
         return list(self.page.items)
 
@@ -82,12 +81,13 @@ class Connection(Generic[T]):
             end_cursor=cursors[-1] if cursors else None,
         )
 
-    total_count: int = strawberry.field(
-        resolver=_total_count, description=f"How many rows the whole list has, up to {COUNT_CAP}."
-    )
-    total_count_capped: bool = strawberry.field(
-        resolver=_total_count_capped, description=f"Whether there are more than {COUNT_CAP}."
-    )
+    @described(f"How many rows the whole list has, up to {COUNT_CAP}.")
+    async def total_count(self) -> int:
+        return min(await self.counter.value(), COUNT_CAP)
+
+    @described(f"Whether there are more than {COUNT_CAP}.")
+    async def total_count_capped(self) -> bool:
+        return await self.counter.value() > COUNT_CAP
 
 
 def page_request(first: Count, after: Cursor, last: Count, before: Cursor) -> PageRequest:

@@ -116,9 +116,9 @@ class Asking:
         body = await self.ask(document, variables)
         assert len(body.get("errors", [])) == 1, body
         error: dict[str, Any] = body["errors"][0]
-        extensions = error.pop("extensions")
+        extensions: dict[str, Any] = error.pop("extensions")
         assert extensions.pop("requestId")
-        return error | extensions
+        return {**error, **extensions}
 
     async def code(self, document: str, variables: Mapping[str, Any] | None = None) -> str:
         code: str = (await self.error(document, variables))["code"]
