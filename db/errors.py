@@ -10,7 +10,10 @@ AgentIdPError
 │   ├── AgentNotActive     the act needs an active agent
 │   ├── InvalidTransition  the status cannot change that way
 │   ├── CredentialNotActive  already revoked or expired
-│   └── ScopeExceeded      the caller would give more than its own token holds
+│   ├── ScopeExceeded      the caller would give more than its own token holds
+│   ├── InvalidClient      client authentication failed (RFC 6749 §5.2)
+│   ├── InvalidScope       not a subset of the agent's capabilities (RFC 6749 §5.2)
+│   └── InvalidTarget      `resource` is no resource server of the tenant (RFC 8707 §2)
 ├── Denied                 the caller may not do this at all
 │   ├── Unauthenticated    no token, or one that is not accepted
 │   └── Forbidden          the token lacks a scope
