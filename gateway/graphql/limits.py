@@ -27,6 +27,7 @@ from graphql import (
 MAX_TOKENS = 2000
 MAX_DEPTH = 12
 MAX_SELECTIONS = 500
+MAX_NESTED_FRAGMENTS = 50
 MAX_ALIASES = 50
 MAX_DIRECTIVES = 50
 MAX_ROOT_FIELDS = 20
@@ -37,9 +38,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of a selection set with everything in it; `fields` are those at its own level."""
+    """Of a selection set with everything in it; `fields` are those at its own level, and `nested`
+    is how many fragments stand within each other."""
 
     depth: int = 0
+    nested: int = 0
     fields: int = 0
     selections: int = 0
     aliases: int = 0
@@ -48,6 +51,7 @@ class Shape:
     def __add__(self, other: Shape) -> Shape:
         return Shape(
             max(self.depth, other.depth),
+            max(self.nested, other.nested),
             self.fields + other.fields,
             self.selections + other.selections,
             self.aliases + other.aliases,
@@ -95,15 +99,11 @@ def excess(document: DocumentNode) -> list[GraphQLError]:
             if isinstance(node, FieldNode):
                 inner = shape(node.selection_set) if node.selection_set else Shape()
                 deep = 0 if _introspects(node.name.value) else inner.depth
-                total += own + Shape(
-                    1 + deep,
-                    1,
-                    inner.selections,
-                    inner.aliases + bool(node.alias),
-                    inner.directives,
-                )
+                aliases = inner.aliases + bool(node.alias)
+                total += own + replace(inner, depth=1 + deep, fields=1, aliases=aliases)
             elif isinstance(node, FragmentSpreadNode):
-                total += own + fragments[node.name.value]
+                inner = fragments[node.name.value]
+                total += own + replace(inner, nested=1 + inner.nested)
             elif isinstance(node, InlineFragmentNode):
                 total += own + shape(node.selection_set)
         return total
@@ -126,7 +126,7 @@ def excess(document: DocumentNode) -> list[GraphQLError]:
         # Fragments too, each by itself: one that is never spread is validated all the same.
         return [error for each in document.definitions for error in _over(whole(each), each)]
     except RecursionError:
-        return [GraphQLError("too many fragments: they are spread in each other too deeply")]
+        return [_too_many("fragments within each other", MAX_NESTED_FRAGMENTS)]
 
 
 def _introspects(name: str) -> bool:
@@ -138,6 +138,7 @@ def _introspects(name: str) -> bool:
 def _over(shape: Shape, definition: DefinitionNode) -> Iterator[GraphQLError]:
     limits = [
         ("levels", shape.depth, MAX_DEPTH),
+        ("fragments within each other", shape.nested, MAX_NESTED_FRAGMENTS),
         ("selections", shape.selections, MAX_SELECTIONS),
         ("aliases", shape.aliases, MAX_ALIASES),
         ("directives", shape.directives, MAX_DIRECTIVES),
@@ -147,4 +148,8 @@ def _over(shape: Shape, definition: DefinitionNode) -> Iterator[GraphQLError]:
         limits.append(("root fields", shape.fields, MAX_MUTATIONS if changing else MAX_ROOT_FIELDS))
     for what, number, most in limits:
         if number > most:
-            yield GraphQLError(f"too many {what}: the limit is {most}", definition)
+            yield _too_many(what, most, definition)
+
+
+def _too_many(what: str, most: int, at: DefinitionNode | None = None) -> GraphQLError:
+    return GraphQLError(f"too many {what}: the limit is {most}", at)

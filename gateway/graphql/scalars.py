@@ -51,7 +51,7 @@ def _parse_instant(value: object) -> datetime:
 
 def _show_instant(instant: datetime) -> str:
     """Always in UTC and to the microsecond, so that the text sorts as the instants do."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _as_it_is(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from uuid import UUID
 
 import pytest
 from graphql import GraphQLError
@@ -23,23 +24,31 @@ from tests.servers.postgres import Postgres
 
 @pytest.mark.parametrize("accept", [JSON, RESPONSE_JSON])
 async def test_an_operation_that_takes_too_long_is_cancelled(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch, accept: str
+    stored: Asking, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0.05)
-    storage = asking.running.gateway.storage
-    body = {"query": change("registerAgent"), "variables": {"input": profile()}}
-    # The unit is not let go, so the mutation waits for its turn.
-    async with storage.unit(asking.admin.prefix):
-        answer = await asyncio.create_task(asking.post(body, accept=accept))
+    agent_id = await stored.registered()
+    trail = await stored.running.trail(stored.admin)
+    body = {
+        "query": change("updateAgent"),
+        "variables": {"input": {"agentId": agent_id, "owner": "others"}},
+    }
+    monkeypatch.setattr(execution, "OPERATION_SECONDS", 0.2)
+    # The row is not let go, so the mutation waits for it.
+    async with stored.running.gateway.storage.unit(stored.admin.prefix) as unit:
+        assert await unit.agents.get(UUID(agent_id))
+        answer = await asyncio.create_task(stored.post(body, accept=accept))
+    monkeypatch.undo()
     assert answer.status_code == 504
     assert answer.headers["content-type"] == f"{accept}; charset=utf-8"
-    [error] = answer.json()["errors"]
     assert "data" not in answer.json()
+    [error] = answer.json()["errors"]
     assert error["extensions"]["code"] == "TIMEOUT"
     assert "cancelled" in error["message"]
-    # Nothing of it comes later, and the next one has its turn.
-    assert await asking.data("{ agents { totalCount } }") == {"agents": {"totalCount": 1}}
-    assert await asking.registered()
+    # Nothing of it comes later, and those after it have their turn.
+    assert await stored.running.trail(stored.admin) == trail
+    for owner in ("a", "b", "c", "d", "e", "f"):
+        payload = await stored.change("updateAgent", {"agentId": agent_id, "owner": owner})
+        assert payload["__typename"] == "AgentUpdated"
 
 
 async def test_without_storage_nothing_is_answered_but_that_and_then_as_before(

@@ -89,7 +89,10 @@ def test_a_bomb_of_fragments_is_measured_and_not_walked(leaf: str) -> None:
     began = time.process_time()
     found = {error.message for error in excess(document)}
     assert time.process_time() - began < 0.5
-    assert found == {"too many selections: the limit is 500"}
+    assert found == {
+        "too many selections: the limit is 500",
+        "too many fragments within each other: the limit is 50",
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,13 +108,22 @@ def test_what_only_validation_refuses_is_left_to_it(document: str) -> None:
     assert messages(document) == []
 
 
-def test_a_chain_of_fragments_as_long_as_the_tokens_allow_is_survived() -> None:
-    links = " ".join(f"fragment A{n} on B {{ ...A{n + 1} }}" for n in range(245))
-    document = parse(
-        f"{{ ...A0 }} {links} fragment A245 on B {{ id }}", max_lexical_tokens=MAX_TOKENS
-    )
-    # Whether it is refused is the interpreter's affair; that it ends is ours.
-    assert len(excess(document)) <= 247
+@pytest.mark.parametrize("length", [50, 51, 240])
+@pytest.mark.parametrize("turned", [False, True])
+async def test_fragments_stand_within_each_other_so_far_and_no_further(
+    asking: Asking, length: int, turned: bool
+) -> None:
+    links = [f"fragment A{n} on Agent {{ ...A{n + 1} }}" for n in range(length - 1)]
+    links.append(f"fragment A{length - 1} on Agent {{ email }}")
+    document = "{ viewer { ...A0 } } " + " ".join(links[::-1] if turned else links)
+    body = await asking.ask(document)
+    if length <= 50:
+        assert body == {"data": {"viewer": {"email": "admin@acme.example"}}}
+    else:
+        codes = {each["extensions"]["code"] for each in body["errors"]}
+        messages = {each["message"] for each in body["errors"]}
+        assert codes == {"QUERY_TOO_COMPLEX"}
+        assert messages == {"too many fragments within each other: the limit is 50"}
 
 
 def test_introspection_may_be_as_deep_as_types_are() -> None:
