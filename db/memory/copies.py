@@ -8,8 +8,8 @@ backends give back the same text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import copy
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from db.contract import Wanted
 from db.records import JSON, Agent, AuditEvent, OperatorEvent, Record, Tenant, field_names, partial
@@ -49,10 +49,12 @@ def showing(
 
 
 def _with_values(record: Holder, change: Callable[[JSON], JSON]) -> Holder:
-    twin = copy(record)
-    for name in _HELD[type(record)]:
-        object.__setattr__(twin, name, change(getattr(record, name)))
-    return twin
+    values: dict[str, Any] = {
+        name: change(value)
+        for name in _HELD[type(record)]
+        if (value := getattr(record, name)) is not None
+    }
+    return replace(record, **values) if values else record
 
 
 def _copied(value: JSON) -> JSON:
