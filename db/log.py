@@ -1,15 +1,22 @@
 """Structured logs: one JSON object a line on standard output, with the request's id.
 
-No secret is ever passed to a logger; what third parties log is rendered the same way.
+No secret is ever passed to a logger; what third parties log is rendered the same way, and of an
+unforeseen error only where it came from is told: its message may hold what a caller sent.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 
 import structlog
 from structlog.types import Processor
+
+from db.errors import AgentIdPError
+
+_log = structlog.get_logger(__name__)
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -45,3 +52,18 @@ def configure(level: int = logging.INFO) -> None:
     logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
     # What was applied is said by whoever asked for it, in a line of ours.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def log_fault(fault: BaseException) -> None:
+    """Where an unforeseen error came from, under the request's id."""
+    _log.error("fault", error=type(fault).__qualname__, traceback="".join(_origin(fault)))
+
+
+def _origin(fault: BaseException) -> Iterator[str]:
+    cause = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    if cause is not None:
+        yield from _origin(cause)
+    yield from traceback.format_tb(fault.__traceback__)
+    # Only our own messages are known to hold no value.
+    message = f": {fault.message}" if isinstance(fault, AgentIdPError) else ""
+    yield f"{type(fault).__qualname__}{message}\n"

@@ -16,6 +16,7 @@ from litestar import asgi
 from litestar.types import Receive, Scope, Send
 
 from db.errors import Unauthenticated, Unavailable
+from db.log import log_fault
 from gateway.graphql import ide
 from gateway.graphql.context import Context
 from gateway.graphql.documents import Documents, RefusedDocument
@@ -24,7 +25,6 @@ from gateway.graphql.faults import (
     BAD_USER_INPUT,
     INTERNAL,
     entry,
-    log_fault,
     plain_entry,
     retry_after,
 )

@@ -7,14 +7,14 @@ it came from, and no message: messages of libraries hold statements, values and 
 from __future__ import annotations
 
 import re
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 from graphql import GraphQLError
 
-from db.errors import AgentIdPError, Denied, Forbidden, Refused, Unavailable
+from db.errors import Denied, Forbidden, Refused, Unavailable
+from db.log import log_fault
 from gateway.graphql.scalars import Malformed
 
 INTERNAL = "INTERNAL_SERVER_ERROR"
@@ -60,11 +60,6 @@ def retry_after(errors: Iterable[GraphQLError]) -> int | None:
     )
 
 
-def log_fault(fault: BaseException) -> None:
-    """Where an unforeseen error came from, under the request's id."""
-    _log.error("fault", error=type(fault).__qualname__, traceback="".join(_origin(fault)))
-
-
 def _told(error: GraphQLError) -> tuple[str, dict[str, Any]]:
     cause = _cause(error)
     match cause:
@@ -101,13 +96,3 @@ def _cause(error: GraphQLError) -> Exception:
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
     return cause
-
-
-def _origin(fault: BaseException) -> Iterator[str]:
-    cause = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
-    if cause is not None:
-        yield from _origin(cause)
-    yield from traceback.format_tb(fault.__traceback__)
-    # Only our own messages are known to hold no value.
-    message = f": {fault.message}" if isinstance(fault, AgentIdPError) else ""
-    yield f"{type(fault).__qualname__}{message}\n"

@@ -21,6 +21,7 @@ from db.errors import (
     Unauthenticated,
     Unavailable,
 )
+from db.log import log_fault
 from gateway.http import BodyTooLarge, Exchange
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -110,5 +111,5 @@ def _translated(fault: Exception) -> OAuthError:
                 503,
                 [(b"retry-after", b"%d" % fault.retry_after)],
             )
-    _log.error("fault", exc_info=fault)
+    log_fault(fault)
     return OAuthError("server_error", "the request could not be served", 500)

@@ -76,7 +76,8 @@ async def test_an_unforeseen_fault_is_masked_and_logged_under_the_request_s_id(
     assert error_of(answer) == (500, "server_error")
     assert "hollow" not in answer.text
     [fault] = [entry for entry in logs if entry["log_level"] == "error"]
-    assert isinstance(fault["exc_info"], Exception)
+    assert fault["error"] == "TenantNotProvisioned"
+    assert "gateway/auth/clients.py" in fault["traceback"]
     [request] = [entry for entry in logs if entry["event"] == "request"]
     assert (request["status"], request["path"]) == (500, "/t/hollow/oauth2/token")
 
