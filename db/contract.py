@@ -172,6 +172,10 @@ class AgentStore(Protocol):
         """Holds the row until the unit ends."""
         ...
 
+    async def share(self, agent_id: UUID) -> Agent | None:
+        """Holds the row too, against whoever would change it but not against others who share."""
+        ...
+
     async def save(self, agent: Agent) -> None:
         """Replaces every field but `agent_id`, `email` and `created_at`, which keep their first
         value. Raises NotFound."""
@@ -215,6 +219,11 @@ class AuditStore(Protocol):
 class RevocationStore(Protocol):
     async def add(self, revocation: Revocation) -> bool:
         """Whether it is new; a repeated one is left as it was."""
+        ...
+
+    async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
+        """As the reader's, within the unit. It still holds when the unit ends if the unit holds
+        the agent's row: whoever cuts a token holds that row for it."""
         ...
 
 

@@ -10,6 +10,7 @@ AgentIdPError
 │   ├── AgentNotActive     the act needs an active agent
 │   ├── InvalidTransition  the status cannot change that way
 │   ├── CredentialNotActive  already revoked or expired
+│   ├── TooManyCredentials  the agent has as many usable ones as it may have
 │   ├── ScopeExceeded      the caller would give more than its own token holds
 │   ├── InvalidClient      client authentication failed (RFC 6749 §5.2)
 │   ├── InvalidScope       not a subset of the agent's capabilities (RFC 6749 §5.2)
@@ -82,6 +83,10 @@ class InvalidTransition(Refused):
 
 class CredentialNotActive(Refused):
     code = "CREDENTIAL_NOT_ACTIVE"
+
+
+class TooManyCredentials(Refused):
+    code = "TOO_MANY_CREDENTIALS"
 
 
 class ScopeExceeded(Refused):

@@ -235,6 +235,21 @@ class Standing:
     token_generation: int
     credential: Credential | None
 
+    def admits(self, agent_id: UUID, generation: int) -> bool:
+        """Whether a token of that agent, of that generation of it, is still accepted.
+
+        A token outlives the expiry of the credential that it was issued for, but not the
+        credential's revocation.
+        """
+        return (
+            not self.revoked
+            and self.agent_status is AgentStatus.ACTIVE
+            and self.token_generation <= generation
+            and self.credential is not None
+            and self.credential.client_id == agent_id
+            and self.credential.status is CredentialStatus.ACTIVE
+        )
+
 
 Record = TypeVar("Record", Agent, Credential, AuditEvent, Tenant, OperatorEvent, SigningKey)
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from db.contract import Storage
 from db.namespace import TenantPrefix
-from db.records import AgentStatus, CredentialStatus, Tenant
+from db.records import Tenant
 from db.settings import MEMORY
 
 CLOCK_LEEWAY_SECONDS = 30
@@ -165,8 +165,6 @@ class Revocations:
         """Whether a token within its time is still accepted. Raises Unavailable, never guesses.
 
         `tenant` is the registry row as just read; `generation` is the token's, of (agent, tenant).
-        A token outlives the expiry of the credential that it was issued for, but not the
-        credential's revocation.
         """
         of_agent, of_tenant = generation
         if of_tenant < tenant.token_generation:
@@ -187,15 +185,7 @@ class Revocations:
         standing = await self._storage.read(prefix).revocations.standing(
             jti, agent_id, credential_id
         )
-        return (
-            standing is not None
-            and not standing.revoked
-            and standing.agent_status is AgentStatus.ACTIVE
-            and standing.token_generation <= of_agent
-            and standing.credential is not None
-            and standing.credential.client_id == agent_id
-            and standing.credential.status is CredentialStatus.ACTIVE
-        )
+        return standing is not None and standing.admits(agent_id, of_agent)
 
     # The three below come after the commit. A cache that does not take the news is not an error
     # for the caller: the cut holds already, since every miss is decided by storage.

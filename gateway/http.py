@@ -6,6 +6,7 @@ instead of through its dependency injection and response classes.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,12 +20,17 @@ from gateway.services.call import Call
 from gateway.wiring import Gateway
 
 JSON = "application/json"
+BODY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class BodyTooLarge(Exception):
     """The request has more than the endpoint reads; what is left of it was not read."""
+
+
+class BodyTooSlow(Exception):
+    """The body was not whole in time; what is left of it was not read."""
 
 
 class ClientGone(Exception):
@@ -66,10 +72,17 @@ class Exchange:
                 self.caller = {}
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge beyond `limit` bytes, and ClientGone."""
+        """The whole body. Raises BodyTooLarge beyond `limit` bytes, BodyTooSlow and ClientGone."""
         declared = self.header(b"content-length")
         if declared and declared.isdigit() and int(declared[:20]) > limit:
             raise BodyTooLarge
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._received(limit)
+        except TimeoutError:
+            raise BodyTooSlow from None
+
+    async def _received(self, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:

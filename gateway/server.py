@@ -11,6 +11,7 @@ import uvicorn
 
 from db.errors import Misconfigured
 from gateway.app import application
+from gateway.connection import Connection
 from gateway.wiring import Gateway
 
 _DRAIN_SECONDS = 20
@@ -29,7 +30,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
     listening = _listen(settings.host, settings.port)
     config = uvicorn.Config(
         application(settings, lambda: contextlib.nullcontext(gateway)),
-        http="httptools",
+        http=Connection,
         ws="none",
         log_config=None,
         access_log=False,

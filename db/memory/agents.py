@@ -94,6 +94,9 @@ class MemoryAgentStore:
         agent = self._draft.get(agent_id)
         return agent and fresh(agent)
 
+    async def share(self, agent_id: UUID) -> Agent | None:
+        return await self.get(agent_id)
+
     async def save(self, agent: Agent) -> None:
         first = self._draft.known(agent.agent_id)
         self._draft.put(replace(stored(agent), email=first.email, created_at=first.created_at))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from db.contract import AgentStore, CredentialStore
 from db.memory.agents import Agents
 from db.memory.credentials import Credentials
 from db.memory.units import Life
-from db.records import Revocation, Standing
+from db.records import Agent, Credential, Revocation, Standing
 
 
 class MemoryRevocations:
@@ -22,21 +23,24 @@ class MemoryRevocations:
         return jti in self._revoked
 
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
-        agent = self._agents.get(agent_id)
-        if agent is None:
-            return None
-        credential = self._credentials.get(credential_id)
-        return Standing(
-            revoked=jti in self._revoked,
-            agent_status=agent.status,
-            token_generation=agent.token_generation,
-            credential=credential if credential and credential.client_id == agent_id else None,
+        return _standing(
+            jti in self._revoked,
+            self._agents.get(agent_id),
+            self._credentials.get(credential_id),
         )
 
 
 class MemoryRevocationStore:
-    def __init__(self, revoked: dict[UUID, Revocation], life: Life) -> None:
+    def __init__(
+        self,
+        revoked: dict[UUID, Revocation],
+        agents: AgentStore,
+        credentials: CredentialStore,
+        life: Life,
+    ) -> None:
         self._revoked = revoked
+        self._agents = agents
+        self._credentials = credentials
         self._life = life
         self._added: dict[UUID, Revocation] = {}
 
@@ -47,5 +51,24 @@ class MemoryRevocationStore:
         self._added[revocation.jti] = revocation
         return True
 
+    async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
+        return _standing(
+            jti in self._revoked or jti in self._added,
+            await self._agents.get(agent_id),
+            await self._credentials.get(credential_id),
+        )
+
     def keep(self) -> None:
         self._revoked.update(self._added)
+
+
+def _standing(revoked: bool, agent: Agent | None, credential: Credential | None) -> Standing | None:
+    if agent is None:
+        return None
+    own = credential is not None and credential.client_id == agent.agent_id
+    return Standing(
+        revoked=revoked,
+        agent_status=agent.status,
+        token_generation=agent.token_generation,
+        credential=credential if own else None,
+    )

@@ -61,7 +61,9 @@ class MemoryUnit:
         self.agents = MemoryAgentStore(tables.agents, life)
         self.credentials = MemoryCredentialStore(tables.credentials, self.agents, life)
         self.audit = MemoryAuditStore(tables.audit, life)
-        self.revocations = MemoryRevocationStore(tables.revocations, life)
+        self.revocations = MemoryRevocationStore(
+            tables.revocations, self.agents, self.credentials, life
+        )
 
     def keep(self) -> None:
         """Without an await: whoever reads next sees all of it."""

@@ -38,6 +38,7 @@ _LISTS: Mapping[AgentOrder, Listing[Agent, ByInstant]] = {
 _ALL = select(*AGENTS.columns(AGENTS.names))
 _GET = _ALL.where(agents.c.agent_id == bindparam("agent_id", type_=Uuid))
 _HOLD = _GET.with_for_update()
+_SHARE = _GET.with_for_update(read=True)
 _BY_EMAIL = _ALL.where(agents.c.email == bindparam("email"))
 _ADD = insert(agents)
 _SAVE = (
@@ -99,6 +100,10 @@ class PostgresAgentStore:
 
     async def get(self, agent_id: UUID) -> Agent | None:
         rows = await self._changing.rows(_HOLD, {"agent_id": agent_id})
+        return AGENTS.record(rows[0]) if rows else None
+
+    async def share(self, agent_id: UUID) -> Agent | None:
+        rows = await self._changing.rows(_SHARE, {"agent_id": agent_id})
         return AGENTS.record(rows[0]) if rows else None
 
     async def save(self, agent: Agent) -> None:

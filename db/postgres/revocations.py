@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Uuid, and_, bindparam, exists, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.postgres.connections import Changing, Reading
+from db.postgres.connections import Changing, Reading, Runs
 from db.postgres.rows import CREDENTIALS, parameters
 from db.records import AgentStatus, Revocation, Standing
 from db.tables import agents, credentials, token_revocations
@@ -47,18 +47,7 @@ class PostgresRevocationReader:
         return bool(revoked)
 
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
-        rows = await self._reading.rows(
-            _STANDING, {"jti": jti, "agent_id": agent_id, "credential_id": credential_id}
-        )
-        if not rows:
-            return None
-        revoked, status, generation, *credential = tuple(rows[0])
-        return Standing(
-            revoked=revoked,
-            agent_status=AgentStatus(status),
-            token_generation=generation,
-            credential=CREDENTIALS.record(credential) if credential[0] is not None else None,
-        )
+        return await _standing(self._reading, jti, agent_id, credential_id)
 
 
 class PostgresRevocationStore:
@@ -67,3 +56,23 @@ class PostgresRevocationStore:
 
     async def add(self, revocation: Revocation) -> bool:
         return bool(await self._changing.rows(_ADD, parameters(revocation)))
+
+    async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
+        return await _standing(self._changing, jti, agent_id, credential_id)
+
+
+async def _standing(
+    database: Runs, jti: UUID, agent_id: UUID, credential_id: UUID
+) -> Standing | None:
+    rows = await database.rows(
+        _STANDING, {"jti": jti, "agent_id": agent_id, "credential_id": credential_id}
+    )
+    if not rows:
+        return None
+    revoked, status, generation, *credential = tuple(rows[0])
+    return Standing(
+        revoked=revoked,
+        agent_status=AgentStatus(status),
+        token_generation=generation,
+        credential=CREDENTIALS.record(credential) if credential[0] is not None else None,
+    )

@@ -48,11 +48,13 @@ class Authenticator:
             return Operator()
         claims = self._tokens.verify(token, now)
         tenant = await self.active_tenant(claims.slug)
-        if tenant is None or not await self.is_live(tenant, claims, now):
+        if tenant is None or not await self.is_live(tenant, claims):
             raise Unauthenticated("the access token is not accepted")
-        return AgentPrincipal(tenant, claims.sub, claims.credential_id, claims.scopes)
+        return AgentPrincipal(
+            tenant, claims.sub, claims.credential_id, claims.scopes, claims.gen, claims.jti
+        )
 
-    async def is_live(self, tenant: Tenant, claims: Claims, now: datetime) -> bool:
+    async def is_live(self, tenant: Tenant, claims: Claims) -> bool:
         """Whether a verified token of this tenant is still accepted. Raises Unavailable."""
         return await self._revocations.accepts(
             tenant,

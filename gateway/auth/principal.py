@@ -13,12 +13,18 @@ from db.records import Tenant
 
 @dataclass(frozen=True, slots=True)
 class AgentPrincipal:
-    """An agent of an active tenant, with the scope of its token or, by its secret, of itself."""
+    """An agent of an active tenant, with the scope of its token or, by its secret, of itself.
+
+    `jti` and `generation` (of agent and tenant) are the token's; a client that proved itself by its
+    secret has no jti, and the generation of that moment.
+    """
 
     tenant: Tenant
     agent_id: UUID
     credential_id: UUID
     scope: frozenset[str]
+    generation: tuple[int, int]
+    jti: UUID | None
 
 
 @dataclass(frozen=True, slots=True)

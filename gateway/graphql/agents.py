@@ -210,7 +210,8 @@ SuspendAgentPayload = Annotated[
     AgentSuspended | NotFound | InvalidTransition, strawberry.union("SuspendAgentPayload")
 ]
 ReactivateAgentPayload = Annotated[
-    AgentReactivated | NotFound | InvalidTransition, strawberry.union("ReactivateAgentPayload")
+    AgentReactivated | NotFound | InvalidTransition | ScopeExceeded,
+    strawberry.union("ReactivateAgentPayload"),
 ]
 DecommissionAgentPayload = Annotated[
     AgentDecommissioned | NotFound | InvalidTransition,
@@ -257,13 +258,19 @@ class AgentMutations:
                 results.append(await _register(info.context, each))
             except errors.Refused as refused:
                 results.append(member(refused) or refused)
-            except errors.Unavailable as down:
+            except (errors.Unavailable, errors.Denied) as stopped:
                 # What has been registered is told; what is left would fail the same way.
-                results += [down] * (len(input.agents) - len(results))
+                results += [stopped] * (len(input.agents) - len(results))
                 break
         return AgentsRegistered(results=cast("list[RegisterAgentPayload | None]", results))
 
-    @guarded(WRITE)
+    @guarded(
+        WRITE,
+        description=(
+            "An agent that loses a capability loses its live tokens with it. The caller's token "
+            "must cover every gateway capability that is given or taken away."
+        ),
+    )
     async def update_agent(self, info: Info, input: UpdateAgentInput) -> UpdateAgentPayload:
         context = info.context
         agent = await context.gateway.agents.update(context.call, input.agent_id, input.meant())

@@ -36,7 +36,7 @@ from gateway.graphql.requests import (
     prefers_html,
     read,
 )
-from gateway.http import JSON, BodyTooLarge, Exchange, serve
+from gateway.http import BODY_SECONDS, JSON, BodyTooLarge, BodyTooSlow, Exchange, serve
 
 PATH = "/graphql"
 _NO_STORE = (b"cache-control", b"no-store")
@@ -124,6 +124,9 @@ def _told(fault: Exception) -> tuple[int, str, str, Headers]:
             # What is left of the body is not read, so the connection can carry nothing after it.
             message = f"the request may hold at most {MAX_BODY} bytes"
             return 413, _BAD_REQUEST, message, [(b"connection", b"close")]
+        case BodyTooSlow():
+            message = f"the body did not arrive within {BODY_SECONDS:g} s"
+            return 408, _BAD_REQUEST, message, [(b"connection", b"close")]
         case Unauthenticated():
             challenge = (b"www-authenticate", b'Bearer error="invalid_token"')
             return 401, fault.code, fault.message, [challenge]

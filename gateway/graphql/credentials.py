@@ -21,6 +21,7 @@ from gateway.graphql.errors import (
     InvalidInput,
     NotFound,
     ScopeExceeded,
+    TooManyCredentials,
 )
 from gateway.graphql.nodes import FINDERS, Node
 from gateway.graphql.pages import Connection, Counter, given
@@ -133,7 +134,12 @@ class CredentialRevoked:
 
 
 GenerateCredentialPayload = Annotated[
-    CredentialGenerated | InvalidInput | NotFound | AgentNotActive | ScopeExceeded,
+    CredentialGenerated
+    | InvalidInput
+    | NotFound
+    | AgentNotActive
+    | ScopeExceeded
+    | TooManyCredentials,
     strawberry.union("GenerateCredentialPayload"),
 ]
 RotateCredentialPayload = Annotated[

@@ -65,6 +65,11 @@ class ScopeExceeded(UserError):
     refusal = errors.ScopeExceeded
 
 
+@strawberry.type(description="The agent has as many usable credentials as it may have.")
+class TooManyCredentials(UserError):
+    refusal = errors.TooManyCredentials
+
+
 @strawberry.type(description="The client could not be authenticated; the reason is not told.")
 class InvalidClient(UserError):
     refusal = errors.InvalidClient
@@ -82,7 +87,8 @@ class InvalidTarget(UserError):
 
 MEMBERS: tuple[type[UserError], ...] = (
     InvalidInput, NotFound, EmailTaken, SlugTaken, AgentNotActive, InvalidTransition,
-    CredentialNotActive, ScopeExceeded, InvalidClient, InvalidScope, InvalidTarget,
+    CredentialNotActive, TooManyCredentials, ScopeExceeded, InvalidClient, InvalidScope,
+    InvalidTarget,
 )  # fmt: skip
 
 

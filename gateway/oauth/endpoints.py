@@ -75,8 +75,8 @@ async def _answer(exchange: Exchange) -> None:
 async def _token(exchange: Exchange, slug: str) -> None:
     if await _only_asked(exchange, _POST):
         return
-    tenant = await _tenant(exchange, slug)
     form = await _form(exchange)
+    tenant = await _tenant(exchange, slug)
     # All that can be refused without a password hash is refused before one.
     if form.required("grant_type") != _GRANT:
         raise OAuthError("unsupported_grant_type", f"the one grant type is {_GRANT}")
@@ -101,8 +101,8 @@ async def _token(exchange: Exchange, slug: str) -> None:
 async def _introspect(exchange: Exchange, slug: str) -> None:
     if await _only_asked(exchange, _POST):
         return
-    tenant = await _tenant(exchange, slug)
     form = await _form(exchange)
+    tenant = await _tenant(exchange, slug)
     call = await _caller(exchange, tenant, form)
     exchange.identified(call.principal)
     found = await exchange.gateway.tokens.introspect(call, form.required("token"))
@@ -113,8 +113,8 @@ async def _introspect(exchange: Exchange, slug: str) -> None:
 async def _revoke(exchange: Exchange, slug: str) -> None:
     if await _only_asked(exchange, _POST):
         return
-    tenant = await _tenant(exchange, slug)
     form = await _form(exchange)
+    tenant = await _tenant(exchange, slug)
     call = await _caller(exchange, tenant, form)
     exchange.identified(call.principal)
     await exchange.gateway.tokens.revoke(call, form.required("token"))

@@ -22,7 +22,7 @@ from db.errors import (
     Unavailable,
 )
 from db.log import log_fault
-from gateway.http import BodyTooLarge, Exchange
+from gateway.http import BodyTooLarge, BodyTooSlow, Exchange
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -103,6 +103,9 @@ def _translated(fault: Exception) -> OAuthError:
             # The rest of the body is not read, so the connection can carry nothing after it.
             closing = [(b"connection", b"close")]
             return OAuthError("invalid_request", "the body is too large", 413, closing)
+        case BodyTooSlow():
+            closing = [(b"connection", b"close")]
+            return OAuthError("invalid_request", "the body did not arrive in time", 408, closing)
         case Unavailable():
             _log.warning("unavailable", reason=fault.message)
             return OAuthError(

@@ -1,7 +1,7 @@
 """Agents: registered, changed, suspended, brought back, retired.
 
-Status: active ⇄ suspended, either → decommissioned, which is final. Leaving `active` raises the
-agent's token generation, so that every token issued before is refused at once.
+Status: active ⇄ suspended, either → decommissioned, which is final. Leaving `active`, and losing a
+capability, raises the agent's token generation: every token issued before is refused at once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from db.revocations import Revocations
 from db.scoring import score
 from gateway.auth.principal import beyond
 from gateway.services.call import Call
+from gateway.services.standing import hold
 
 
 class AgentChanges(TypedDict, total=False):
@@ -111,30 +112,46 @@ class AgentService:
         agent = new_agent(call, new)
         _require_cover(call, frozenset(agent.capabilities))
         async with self._storage.unit(call.tenant.prefix) as unit:
+            await hold(unit, call)
             await unit.agents.add(agent)
             await unit.audit.append(created_event(call, agent))
         return agent
 
     async def update(self, call: Call, agent_id: UUID, changes: AgentChanges) -> Agent:
-        """Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded."""
+        """An agent that loses a capability loses its live tokens with it.
+
+        Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded.
+        """
         checked = _checked(changes)
-        async with self._storage.unit(call.tenant.prefix) as unit:
-            agent = await _held(unit, agent_id)
+        prefix = call.tenant.prefix
+        async with self._storage.unit(prefix) as unit:
+            agent = await _held(unit, call, agent_id)
             if agent.status is AgentStatus.DECOMMISSIONED:
                 raise InvalidTransition("a decommissioned agent cannot be changed")
             changed = replace(agent, **checked)
-            _require_cover(call, frozenset(changed.capabilities) - frozenset(agent.capabilities))
+            before, after = frozenset(agent.capabilities), frozenset(changed.capabilities)
+            # What is taken away counts too: a secret made for the agent while it has less would be
+            # worth more as soon as somebody puts that right.
+            _require_cover(call, before ^ after)
             usable = await unit.credentials.of_client(agent_id, call.now)
             changed = _scored(changed, has_credential=bool(usable))
             names = sorted(n for n in checked if getattr(changed, n) != getattr(agent, n))
             if not names:
                 return agent
-            changed = replace(changed, updated_at=call.now)
+            changed = replace(
+                changed,
+                updated_at=call.now,
+                token_generation=agent.token_generation + bool(before - after),
+            )
             await unit.agents.save(changed)
             await unit.audit.append(
                 call.event(
                     AuditAction.AGENT_UPDATED, {"agentId": str(agent_id), "changed": list(names)}
                 )
+            )
+        if before - after:
+            await self._revocations.publish_generation(
+                prefix, agent_id, changed.token_generation, call.now
             )
         return changed
 
@@ -145,10 +162,12 @@ class AgentService:
         )
 
     async def reactivate(self, call: Call, agent_id: UUID) -> Agent:
-        """Raises NotFound, InvalidTransition. Tokens from before the suspension stay refused."""
+        """Tokens from before the suspension stay refused, but the agent's secrets work again: the
+        caller gives what they give. Raises NotFound, InvalidTransition, ScopeExceeded."""
         async with self._storage.unit(call.tenant.prefix) as unit:
-            agent = await _held(unit, agent_id)
+            agent = await _held(unit, call, agent_id)
             _require_transition(agent, AgentStatus.ACTIVE)
+            _require_cover(call, frozenset(agent.capabilities))
             changed = replace(agent, status=AgentStatus.ACTIVE, updated_at=call.now)
             await unit.agents.save(changed)
             await unit.audit.append(
@@ -168,7 +187,7 @@ class AgentService:
         prefix = call.tenant.prefix
         revoked: list[UUID] = []
         async with self._storage.unit(prefix) as unit:
-            agent = await _held(unit, agent_id)
+            agent = await _held(unit, call, agent_id)
             _require_transition(agent, status)
             changed = replace(
                 agent,
@@ -226,8 +245,8 @@ def created_event(call: Call, agent: Agent, actor: UUID | None = None) -> AuditE
     )
 
 
-async def _held(unit: UnitOfWork, agent_id: UUID) -> Agent:
-    agent = await unit.agents.get(agent_id)
+async def _held(unit: UnitOfWork, call: Call, agent_id: UUID) -> Agent:
+    agent = (await hold(unit, call, agent_id)).get(agent_id)
     if agent is None:
         raise NotFound("there is no such agent", ("agentId",))
     return agent

@@ -20,6 +20,7 @@ from db.errors import (
     InvalidInput,
     NotFound,
     ScopeExceeded,
+    TooManyCredentials,
 )
 from db.filters import CredentialFilter
 from db.pages import COUNT_CAP, Page, PageRequest
@@ -28,8 +29,11 @@ from db.revocations import Revocations
 from gateway.auth.principal import beyond
 from gateway.auth.secrets import SecretHasher, new_secret
 from gateway.services.call import Call
+from gateway.services.standing import hold
 
 READ, WRITE = "credentials:read", "credentials:write"
+# A wrong secret is compared with every one of them, and each comparison is slow by design.
+MAX_USABLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +82,25 @@ class CredentialService:
         expires_at: datetime | None = None,
         label: str | None = None,
     ) -> FreshCredential:
-        """Raises InvalidInput, NotFound, AgentNotActive, ScopeExceeded, Forbidden."""
+        """Raises InvalidInput, NotFound, AgentNotActive, ScopeExceeded, TooManyCredentials,
+        Forbidden."""
         _require(call, agent_id, WRITE)
         if label is not None:
             grammar.text(label, "label", most=64)
-        if expires_at is not None and expires_at <= call.now:
-            raise InvalidInput("the expiry must lie in the future", ("expiresAt",))
+        if expires_at is not None:
+            expires_at = grammar.instant(expires_at, "expiresAt")
+            if expires_at <= call.now:
+                raise InvalidInput("the expiry must lie in the future", ("expiresAt",))
         # Refused early without the cost of a hash; asked again below, when the row is held.
         _require_mintable(call, await self._storage.read(call.tenant.prefix).agents.get(agent_id))
         fresh = await self._fresh(call, agent_id, expires_at, label)
         async with self._storage.unit(call.tenant.prefix) as unit:
-            _require_mintable(call, await unit.agents.get(agent_id))
+            _require_mintable(call, (await hold(unit, call, agent_id)).get(agent_id))
+            if len(await unit.credentials.of_client(agent_id, call.now)) >= MAX_USABLE:
+                raise TooManyCredentials(
+                    f"the agent has {MAX_USABLE} usable credentials: revoke one first",
+                    ("agentId",),
+                )
             await unit.credentials.add(fresh.credential)
             await unit.audit.append(
                 call.event(
@@ -113,7 +125,7 @@ class CredentialService:
         fresh = await self._fresh(call, old.client_id, old.expires_at, old.label)
         async with self._storage.unit(prefix) as unit:
             # Always the agent first, then its credentials: two units never wait for each other.
-            _require_mintable(call, await unit.agents.get(old.client_id))
+            _require_mintable(call, (await hold(unit, call, old.client_id)).get(old.client_id))
             held = await self._held(unit, credential_id)
             _require_usable(held, call.now)
             await unit.credentials.save(_revoked(held, call.now))
@@ -136,7 +148,7 @@ class CredentialService:
         prefix = call.tenant.prefix
         credential = await self._managed(call, credential_id)
         async with self._storage.unit(prefix) as unit:
-            await unit.agents.get(credential.client_id)
+            await hold(unit, call, credential.client_id)
             held = await self._held(unit, credential_id)
             if held.status is CredentialStatus.REVOKED:
                 raise CredentialNotActive("the credential is revoked already")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import anyio
+
 from db import grammar
 from db.contract import Storage
 from db.errors import AgentIdPError
@@ -63,8 +65,9 @@ class TenantService:
     async def onboard(
         self, call: Call, slug: str, display_name: str, admin_email: str
     ) -> OnboardedTenant:
-        """Raises InvalidInput, SlugTaken. When the tables cannot be made the tenant is `failed`,
-        its slug stays taken, and the error is raised on."""
+        """Raises InvalidInput, SlugTaken. When the tables cannot be made, or the caller's time is
+        over before they are, the tenant is `failed`, its slug stays taken, and the error goes on.
+        """
         tenant = Tenant(
             slug=grammar.slug(slug),
             display_name=grammar.text(display_name, "displayName", most=128, least=1),
@@ -87,8 +90,10 @@ class TenantService:
         try:
             revision = await self._storage.provision(tenant.prefix, call.now)
             await self._admit(call, tenant, administrator, credential)
-        except Exception as error:
-            await self._set_status(call, tenant.slug, TenantStatus.FAILED, _reason(error))
+        except BaseException as error:
+            # Cancelled too, it is to be seen what became of the tenant.
+            with anyio.CancelScope(shield=True):
+                await self._set_status(call, tenant.slug, TenantStatus.FAILED, _reason(error))
             raise
         active = await self._set_status(call, tenant.slug, TenantStatus.ACTIVE, revision=revision)
         return OnboardedTenant(active, administrator, credential, secret)
@@ -147,6 +152,6 @@ def _administrator(slug: str, email: str) -> NewAgent:
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """In words that hold no SQL: only our own errors speak for themselves."""
     return error.message if isinstance(error, AgentIdPError) else type(error).__name__

@@ -80,7 +80,12 @@ class TokenService:
             raise InvalidClient
         agent, credential = client.agent, client.credential
         principal = AgentPrincipal(
-            tenant, agent.agent_id, credential.credential_id, frozenset(agent.capabilities)
+            tenant,
+            agent.agent_id,
+            credential.credential_id,
+            frozenset(agent.capabilities),
+            (agent.token_generation, tenant.token_generation),
+            jti=None,
         )
         return call.by(principal), client
 
@@ -89,11 +94,22 @@ class TokenService:
     ) -> IssuedToken:
         """A token for a client that has just been authenticated; without `scope`, all it may have.
 
+        A refusal has its event too: the secret was right, and that should not go unseen.
         Raises InvalidScope, InvalidTarget. Source: RFC 6749 §4.4, RFC 8707 §2, RFC 9068 §2.
         """
         tenant = call.tenant
-        granted = _granted(client.agent, scope)
-        audience = _audience(tenant, self._authority.issuer(tenant.slug), resources)
+        try:
+            granted = _granted(client.agent, scope)
+            audience = _audience(tenant, self._authority.issuer(tenant.slug), resources)
+        except (InvalidScope, InvalidTarget) as refused:
+            reason: JSONObject = {
+                "reason": refused.code.lower(),
+                "credentialId": str(client.credential.credential_id),
+            }
+            failed = AuditOutcome.FAILURE
+            event = call.event(AuditAction.TOKEN_ISSUED, reason, outcome=failed)
+            await self._append(tenant, event)
+            raise
         token = self._authority.issue(
             tenant, client.agent, client.credential, granted, audience, call.now
         )
@@ -110,8 +126,7 @@ class TokenService:
         """What the caller may know of a token: its own, or with `tokens:read` its tenant's."""
         claims = self._verified(call, token)
         if claims is not None and not (
-            self._may(call, claims, READ)
-            and await self._authenticator.is_live(call.tenant, claims, call.now)
+            self._may(call, claims, READ) and await self._is_live(claims)
         ):
             claims = None
         metadata: JSONObject = {"active": claims is not None}
@@ -132,6 +147,8 @@ class TokenService:
             raise Forbidden(f"other clients' tokens need the scope {WRITE}", WRITE)
         prefix = call.tenant.prefix
         async with self._storage.unit(prefix) as unit:
+            # Whoever acts with this token right now is waited for, and refused afterwards.
+            await unit.agents.get(claims.sub)
             revocation = Revocation(claims.jti, claims.expires_at, call.now)
             if await unit.revocations.add(revocation):
                 await unit.audit.append(
@@ -149,6 +166,11 @@ class TokenService:
         except Unauthenticated:
             return None
         return claims if claims.slug == call.tenant.slug else None
+
+    async def _is_live(self, claims: Claims) -> bool:
+        # The caller's tenant was read when its request began; a body or a hash ago.
+        tenant = await self._authenticator.active_tenant(claims.slug)
+        return tenant is not None and await self._authenticator.is_live(tenant, claims)
 
     def _may(self, call: Call, claims: Claims, scope: str) -> bool:
         return claims.client_id == call.agent.agent_id or scope in call.agent.scope

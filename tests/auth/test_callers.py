@@ -157,7 +157,7 @@ class TestWhatACallerMay:
     def agent(self) -> AgentPrincipal:
         now = datetime(2026, 1, 1, tzinfo=UTC)
         tenant = Tenant("acme", "Acme", TenantStatus.ACTIVE, now, now)
-        return AgentPrincipal(tenant, uuid4(), uuid4(), frozenset({"agents:read"}))
+        return AgentPrincipal(tenant, uuid4(), uuid4(), frozenset({"agents:read"}), (0, 0), uuid4())
 
     def test_a_scope_is_held_or_it_is_not(self) -> None:
         agent = self.agent()

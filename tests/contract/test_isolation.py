@@ -251,6 +251,12 @@ async def _(theirs: Theirs) -> None:
         assert await unit.agents.get(theirs.agent.agent_id) is None
 
 
+@probe("UnitOfWork.agents.share")
+async def _(theirs: Theirs) -> None:
+    async with theirs.storage.unit(GLOBEX) as unit:
+        assert await unit.agents.share(theirs.agent.agent_id) is None
+
+
 @probe("UnitOfWork.agents.save")
 async def _(theirs: Theirs) -> None:
     with pytest.raises(NotFound):
@@ -304,6 +310,15 @@ async def _(theirs: Theirs) -> None:
     own = replace(theirs.event, agent_id=uuid4(), metadata={"tenant": "globex"})
     await put(theirs.storage, GLOBEX, own)
     assert await theirs.mine.audit.get(own.event_id, NOW) == own
+
+
+@probe("UnitOfWork.revocations.standing")
+async def _(theirs: Theirs) -> None:
+    async with theirs.storage.unit(GLOBEX) as unit:
+        found = await unit.revocations.standing(
+            theirs.revocation.jti, theirs.agent.agent_id, theirs.credential.credential_id
+        )
+    assert found is None
 
 
 @probe("UnitOfWork.revocations.add")

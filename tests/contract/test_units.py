@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from db.contract import Storage
 from db.errors import EmailTaken
-from db.records import AgentStatus, SigningKeyStatus
+from db.records import AgentStatus, SigningKeyStatus, Standing
 from tests.contract.cast import (
     ACME,
     GLOBEX,
@@ -89,6 +89,15 @@ async def test_what_a_unit_does_is_seen_by_itself_at_once_and_by_others_in_the_e
         changed = replace(agent, status=AgentStatus.SUSPENDED)
         await unit.agents.save(changed)
         assert await unit.agents.get(agent.agent_id) == changed
+        assert await unit.agents.share(agent.agent_id) == changed
+        assert await unit.revocations.standing(
+            revocation.jti, agent.agent_id, credential.credential_id
+        ) == Standing(
+            revoked=True,
+            agent_status=AgentStatus.SUSPENDED,
+            token_generation=0,
+            credential=credential,
+        )
         assert await unit.credentials.get(credential.credential_id) == credential
         assert await unit.revocations.add(revocation) is False
         assert await reader.agents.get(agent.agent_id) is None
@@ -258,3 +267,56 @@ async def test_a_unit_that_changes_nothing_changes_nothing(storage: Storage) -> 
     async with storage.unit(ACME):
         pass
     assert await items(storage.read(ACME).agents.page) == [agent]
+
+
+async def test_a_row_that_a_unit_shares_stays_as_it_is_until_the_unit_ends(
+    storage: Storage,
+) -> None:
+    agent = new_agent()
+    await put(storage, ACME, agent)
+    shared = asyncio.Event()
+
+    async def change() -> None:
+        await shared.wait()
+        async with storage.unit(ACME) as unit:
+            held = await unit.agents.get(agent.agent_id)
+            assert held is not None
+            await unit.agents.save(replace(held, status=AgentStatus.SUSPENDED))
+
+    async def share() -> None:
+        async with storage.unit(ACME) as unit:
+            assert await unit.agents.share(agent.agent_id) == agent
+            shared.set()
+            for _ in range(20):
+                # Round trips, in which the other would change it if it could.
+                standing = await unit.revocations.standing(uuid4(), agent.agent_id, uuid4())
+                assert standing is not None
+                assert standing.agent_status is AgentStatus.ACTIVE
+
+    await asyncio.gather(change(), share())
+    read = await storage.read(ACME).agents.get(agent.agent_id)
+    assert read == replace(agent, status=AgentStatus.SUSPENDED)
+
+
+async def test_a_unit_that_shares_after_a_change_sees_the_change(storage: Storage) -> None:
+    agent = new_agent()
+    await put(storage, ACME, agent)
+    changing = asyncio.Event()
+
+    async def change() -> None:
+        async with storage.unit(ACME) as unit:
+            assert await unit.agents.get(agent.agent_id) == agent
+            changing.set()
+            await checkpoint()
+            await unit.agents.save(replace(agent, token_generation=5))
+
+    async def share() -> int:
+        await changing.wait()
+        async with storage.unit(ACME) as unit:
+            await unit.agents.share(agent.agent_id)
+            standing = await unit.revocations.standing(uuid4(), agent.agent_id, uuid4())
+            assert standing is not None
+            return standing.token_generation
+
+    _, seen = await asyncio.gather(change(), share())
+    assert seen == 5

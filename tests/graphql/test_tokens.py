@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from db.records import AuditAction
+from db.records import AuditAction, AuditOutcome
 from tests.gateway import PUBLIC_URL, Client
 from tests.graphql.asking import Asking
 
@@ -55,7 +55,9 @@ async def test_any_other_scope_is_refused(asking: Asking, scope: str) -> None:
     before = await asking.running.trail(asking.admin)
     payload = await asking.nobody.change("issueToken", as_input(asking.admin, scope=scope))
     assert (payload["__typename"], payload["code"]) == ("InvalidScope", "INVALID_SCOPE")
-    assert await asking.running.trail(asking.admin) == before
+    *kept, told = await asking.running.trail(asking.admin)
+    assert kept == before
+    assert (told.action, told.outcome) == (AuditAction.TOKEN_ISSUED, AuditOutcome.FAILURE)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,9 @@ async def test_a_resource_that_is_not_known_is_refused(asking: Asking, resource:
     before = await asking.running.trail(asking.admin)
     payload = await asking.nobody.change("issueToken", as_input(asking.admin, resource=resource))
     assert (payload["__typename"], payload["code"]) == ("InvalidTarget", "INVALID_TARGET")
-    assert await asking.running.trail(asking.admin) == before
+    *kept, told = await asking.running.trail(asking.admin)
+    assert kept == before
+    assert (told.action, told.outcome) == (AuditAction.TOKEN_ISSUED, AuditOutcome.FAILURE)
 
 
 async def test_the_gateway_itself_may_be_named_as_the_resource(asking: Asking) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import jwt
 import pytest
 
-from db.records import AuditAction
+from db.records import AuditAction, AuditOutcome
 from tests.gateway import PUBLIC_URL
 from tests.oauth.asking import GRANT, Asking, error_of
 
@@ -96,7 +96,10 @@ async def test_a_scope_beyond_the_capabilities_or_malformed_is_invalid(
 ) -> None:
     answer = await asking.token({**GRANT, "scope": scope})
     assert error_of(answer) == (400, "invalid_scope")
-    assert not await asking.running.trail(asking.admin, AuditAction.TOKEN_ISSUED)
+    [told] = await asking.running.trail(asking.admin, AuditAction.TOKEN_ISSUED)
+    assert told.outcome is AuditOutcome.FAILURE
+    assert set(told.metadata) == {"reason", "credentialId"}, "nothing of what was sent"
+    assert told.metadata["reason"] == "invalid_scope"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,9 @@ async def test_a_resource_that_is_not_registered_or_malformed_is_an_invalid_targ
                  [("resource", resource), ("resource", ISSUER)]):  # fmt: skip
         answer = await asking.token([*GRANT.items(), *form])
         assert error_of(answer) == (400, "invalid_target")
-    assert not await asking.running.trail(asking.admin, AuditAction.TOKEN_ISSUED)
+    told = await asking.running.trail(asking.admin, AuditAction.TOKEN_ISSUED)
+    assert [event.metadata["reason"] for event in told] == ["invalid_target"] * 3
+    assert {event.outcome for event in told} == {AuditOutcome.FAILURE}
 
 
 async def test_a_resource_becomes_the_audience(stored: Asking) -> None:
