@@ -120,7 +120,7 @@ async def _downgrade(settings: StorageSettings, tenant: str, to: str, *, destroy
 async def _provision(settings: StorageSettings, slug: str, display_name: str | None) -> int:
     now = system_clock()
     await migrations.migrate(settings, now=now, tenants=(), report=_report)
-    storage = await open_storage(settings)
+    storage = await open_storage(settings, serving=False)
     try:
         tenant, new = await provision_tenant(storage, slug, display_name, now)
     finally:

@@ -205,6 +205,13 @@ async def registry_at_head(engine: AsyncEngine) -> bool:
     return at is not None and at >= head("registry")
 
 
+async def registered(connection: AsyncConnection) -> list[TenantPrefix]:
+    """The tenants whose tables stand or are to stand; none before the registry is there."""
+    slugs = await _registered(connection, None)
+    # A slug that is no prefix was not written by this program, and no table can bear its name.
+    return [TenantPrefix(slug) for slug in slugs if prefix_problem(slug) is None]
+
+
 async def _registered(connection: AsyncConnection, named: Sequence[str] | None) -> list[str]:
     """The slugs whose tables stand or are to stand. Raises NotFound for another that is named."""
     async with connection.begin():

@@ -37,7 +37,9 @@ def worker(settings: StorageSettings) -> Worker:
         ctx["state"] = State(settings, await open_storage(settings))
 
     async def close_state(ctx: dict[Any, Any]) -> None:
-        await ctx["state"].storage.close()
+        # arq closes after a start that was refused as well; what is heard must be the refusal.
+        if "state" in ctx:
+            await ctx["state"].storage.close()
 
     return Worker(
         functions=[],

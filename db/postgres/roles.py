@@ -2,18 +2,18 @@
 
 The rule of the trail is here and in its triggers: the application appends and reads, through the
 parent alone. Grants follow every migration in its own transaction, so that no table is ever
-without them.
+without them. An owner or a superuser could undo both, and is therefore not let in to serve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.errors import MigrationFailed
-from db.namespace import REGISTRY_VERSION_TABLE, TenantPrefix
+from db.errors import MigrationFailed, Misconfigured
+from db.namespace import APPEND_ONLY_FUNCTION, REGISTRY_VERSION_TABLE, TenantPrefix
 from db.postgres.partitions import audit_partitions
 
 _READ = frozenset({"SELECT"})
@@ -34,6 +34,52 @@ _TENANT = {
     "audit_events": _APPEND,
     "token_revocations": _APPEND,
 }
+
+
+# A role is whatever it is a member of: it can become that, or make itself able to, at any time.
+_POWERFUL = """
+    SELECT session_user, min(CASE WHEN rolsuper THEN 'a superuser' ELSE 'one that makes roles' END)
+    FROM pg_roles WHERE (rolsuper OR rolcreaterole) AND pg_has_role(session_user, oid, 'MEMBER')
+"""
+# Whoever owns a schema can drop the tables in it, whoever they belong to.
+_OWNED = """
+    WITH ours AS (
+        SELECT to_regclass(name)::oid AS oid FROM unnest(CAST(:tables AS text[])) AS name
+    ), all_of_ours AS (
+        SELECT oid FROM ours
+        UNION SELECT inhrelid FROM pg_inherits JOIN ours ON inhparent = oid
+    ), things(name, owner) AS (
+        SELECT 'database ' || datname, datdba FROM pg_database WHERE datname = current_database()
+        UNION ALL SELECT 'schema ' || nspname, nspowner FROM pg_namespace
+            WHERE nspname = current_schema()
+        UNION ALL SELECT 'function ' || proname, proowner FROM pg_proc
+            WHERE oid = to_regproc(:function)
+        UNION ALL SELECT 'table ' || relname, relowner FROM pg_class JOIN all_of_ours USING (oid)
+    )
+    SELECT min(name) FROM things WHERE pg_has_role(session_user, owner, 'MEMBER')
+"""
+
+
+async def refuse_owner(connection: AsyncConnection, tenants: Sequence[TenantPrefix]) -> None:
+    """Raises Misconfigured when the role of this session could change what the audit log says:
+    the owner of anything of the registry or of `tenants`, a superuser, or one that makes roles."""
+    role, power = (await connection.execute(text(_POWERFUL))).one()
+    if power is None:
+        tables = [*_REGISTRY, *(table for each in tenants for table in _tables(each))]
+        owned = await connection.scalar(
+            text(_OWNED), {"tables": tables, "function": APPEND_ONLY_FUNCTION}
+        )
+        power = owned and f"an owner of the {owned}"
+    if power:
+        raise Misconfigured(
+            f"ENVIRONMENT=production needs a role that only serves: {role} is {power}, or a member"
+            " of such a role, and from it the database cannot keep the audit log whole. Put it"
+            " into DATABASE_OWNER_URL, and into DATABASE_URL one that owns nothing"
+        )
+
+
+def _tables(tenant: TenantPrefix) -> list[str]:
+    return [tenant.version_table, *map(tenant.table, _TENANT)]
 
 
 async def require_role(connection: AsyncConnection, role: str | None) -> None:
