@@ -20,8 +20,9 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("migrate", "gateway", "worker")
 
 GIVEN = {
-    "OPERATOR_TOKEN": "o" * 32,
-    "KEY_ENCRYPTION_SECRET": "k" * 32,
+    "OPERATOR_TOKEN": "the-operator-of-the-compose-file",
+    "KEY_ENCRYPTION_SECRET": "what-opens-the-keys-of-the-compose-file",
+    "POSTGRES_PASSWORD": "superuser-password",
     "OWNER_PASSWORD": "owner-password",
     "APP_PASSWORD": "app-password",
 }
@@ -153,16 +154,49 @@ def test_the_cache_evicts_nothing_and_keeps_nothing() -> None:
     assert command[command.index("--appendonly") + 1] == "no"
 
 
-def test_the_application_role_is_made_and_owns_nothing() -> None:
-    made = COMPOSE["configs"]["application_role"]["content"]
-    user = re.search(r"//(\w+):", environment_of("gateway")["DATABASE_URL"])
-    owner = re.search(r"//(\w+):", environment_of("gateway")["DATABASE_OWNER_URL"])
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [("DATABASE_URL", "APP_PASSWORD"), ("DATABASE_OWNER_URL", "OWNER_PASSWORD")],
+)
+def test_both_roles_are_made_by_the_script_and_neither_is_the_images_superuser(
+    url: str, password: str
+) -> None:
+    """What the script does is seen in `test_compose_roles.py`."""
+    environment = SERVICES["postgres"]["environment"]
+    made = COMPOSE["configs"]["roles"]["content"]
+    found = re.search(r"//(\w+):([^@]+)@(\w+):5432/(\w+)$", environment_of("gateway")[url])
 
-    assert user
-    assert owner
-    assert f"CREATE ROLE {user[1]} LOGIN" in made
-    assert "SUPERUSER" not in made
-    assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == owner[1]
+    assert found
+    role, given, host, database = found.groups()
+    assert (given, host) == (GIVEN[password], "postgres")
+    assert database == environment["POSTGRES_DB"]
+    assert role != environment["POSTGRES_USER"]
+    assert f"CREATE ROLE {role} LOGIN PASSWORD" in made
+    assert "SUPERUSER" not in made.upper()
+    assert f" {password}\n" in made
+    assert password in environment
+
+
+def test_the_image_runs_the_script_as_sql_and_no_password_is_an_argument() -> None:
+    [script] = SERVICES["postgres"]["configs"]
+    made = COMPOSE["configs"][script["source"]]["content"]
+
+    assert re.fullmatch(r"/docker-entrypoint-initdb\.d/[\w-]+\.sql", script["target"])
+    assert "${" not in made
+    assert not re.search(r"PASSWORD '", made)
+
+
+def test_what_must_be_set_is_named_at_the_top() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    demanded = set(re.findall(r"\$\{(\w+):\?", text))
+
+    assert demanded == set(GIVEN)
+    assert set(re.findall(r"^#   (\w+) ", text, re.MULTILINE)) == demanded
+
+
+def test_the_superusers_password_is_given_to_the_database_alone() -> None:
+    for service in OURS:
+        assert GIVEN["POSTGRES_PASSWORD"] not in str(environment_of(service))
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:
