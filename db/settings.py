@@ -5,6 +5,7 @@ From the environment alone, checked as a whole: every problem is listed, then no
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Any, Self
 
@@ -14,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from db.errors import Misconfigured
 
 MEMORY = "memory://"
-_DATABASE_SCHEMES = (MEMORY, "postgresql://", "postgres://")
-_REDIS_SCHEMES = (MEMORY, "redis://", "rediss://", "unix://")
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class Environment(StrEnum):
@@ -37,7 +38,8 @@ class StorageSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     environment: Environment = Field(
-        Environment.DEVELOPMENT, description="`production` refuses unsafe defaults"
+        Environment.DEVELOPMENT,
+        description="`production` refuses what is unsafe, the owner's role in DATABASE_URL too",
     )
     database_url: str = Field(MEMORY, description="`memory://` or `postgresql://…`", repr=False)
     database_owner_url: str | None = Field(
@@ -66,14 +68,17 @@ class StorageSettings(BaseSettings):
     @field_validator("database_url", "database_owner_url")
     @classmethod
     def _database_scheme(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(_DATABASE_SCHEMES):
+        if value is None or value == MEMORY:
+            return value
+        if not value.startswith(_DATABASE_SCHEMES):
             raise ValueError("expected memory:// or postgresql://…")
+        _destination(value)
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str) -> str:
-        if not value.startswith(_REDIS_SCHEMES):
+        if value != MEMORY and not value.startswith(_REDIS_SCHEMES):
             raise ValueError("expected memory://, redis://…, rediss://… or unix://…")
         return value
 
@@ -92,7 +97,23 @@ class StorageSettings(BaseSettings):
             problems.append("DATABASE_OWNER_URL has no meaning with DATABASE_URL=memory://")
         if self.in_memory and self.environment is Environment.PRODUCTION:
             problems.append("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
+        if not self.in_memory and self.database_owner_url is not None:
+            problems += self._owner_conflicts(self.database_owner_url)
         return problems
+
+    def _owner_conflicts(self, owner_url: str) -> list[str]:
+        """Tables made where nobody looks for them: a start that seems to go well."""
+        if owner_url == MEMORY:
+            return ["DATABASE_OWNER_URL=memory:// cannot stand beside a real DATABASE_URL"]
+        servers, database = _destination(self.database_url)
+        owner_servers, owner_database = _destination(owner_url)
+        # Tables are often made around the pooler, which is another host or port.
+        if owner_database == database and (self.pgbouncer or owner_servers == servers):
+            return []
+        return [
+            "DATABASE_OWNER_URL names another host, port or database than DATABASE_URL: only the"
+            " role may differ, and with PGBOUNCER=true the host and port"
+        ]
 
     @property
     def in_memory(self) -> bool:
@@ -128,6 +149,34 @@ class StorageSettings(BaseSettings):
                     if not any(name.upper() in problem for name in wrong)
                 ]
         raise UnsafeSettings(problems)
+
+
+def _destination(url: str) -> tuple[frozenset[tuple[str, str]], str]:
+    """The servers, as host and port, and the database that the driver will be told of by `url`.
+    Raises ValueError."""
+    # A process that keeps everything in memory never loads it.
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url).set(drivername="postgresql+asyncpg")
+        _, told = parsed.get_dialect()().create_connect_args(parsed)
+    except (ArgumentError, ValueError):
+        # Without the reason, which can quote a password.
+        raise ValueError("cannot be read as the URL of a database") from None
+    hosts = _listed(told.get("host")) or [os.environ.get("PGHOST", "")]
+    ports = _listed(told.get("port")) or [os.environ.get("PGPORT", "5432")]
+    if len(ports) == 1:
+        ports = ports * len(hosts)
+    servers = frozenset(zip(map(str.lower, hosts), ports, strict=False))
+    database = told.get("database") or os.environ.get("PGDATABASE") or told.get("user")
+    return servers, str(database or "")
+
+
+def _listed(value: object) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [str(each) for each in value]
+    return [str(value)] if value else []
 
 
 def _problems(error: ValidationError) -> list[str]:

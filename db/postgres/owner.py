@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import URL, NullPool, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.errors import AgentIdPError, Misconfigured, Unavailable
@@ -81,8 +81,8 @@ def application_role(source: Source) -> str | None:
     """The role that the application connects as; None when it is the owner itself."""
     if isinstance(source, AsyncEngine):
         return None
-    role = _user(_url(source.database_url))
-    return None if role == _user(_url(source.owner_url)) else role
+    role = _user(asyncpg_url(source.database_url))
+    return None if role == _user(asyncpg_url(source.owner_url)) else role
 
 
 def is_lost(error: BaseException) -> bool:
@@ -113,7 +113,7 @@ def _engine(settings: StorageSettings) -> AsyncEngine:
     if settings.in_memory:
         raise Misconfigured("DATABASE_URL=memory:// has no tables: there is nothing to migrate")
     return create_async_engine(
-        _url(settings.owner_url),
+        asyncpg_url(settings.owner_url),
         poolclass=NullPool,
         hide_parameters=True,
         # No statement is repeated often enough to be kept, and behind PgBouncer none may be.
@@ -128,13 +128,6 @@ def _engine(settings: StorageSettings) -> AsyncEngine:
 def _transactional(engine: AsyncEngine) -> AsyncEngine:
     """One handed over may commit every statement by itself."""
     return engine.execution_options(isolation_level="READ COMMITTED")
-
-
-def _url(text: str) -> URL:
-    try:
-        return asyncpg_url(text)
-    except (ArgumentError, ValueError):
-        raise Misconfigured("the database URL cannot be read as one") from None
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:

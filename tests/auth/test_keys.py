@@ -158,7 +158,8 @@ class TestMade:
     ) -> None:
         async with running(settings):
             pass
-        wrong = postgres_settings(empty_database, redis_url, key_encryption_secret="x" * 32)
+        other = "what-opens-none-of-the-keys-kept"
+        wrong = postgres_settings(empty_database, redis_url, key_encryption_secret=other)
         with pytest.raises(Misconfigured, match="KEY_ENCRYPTION_SECRET does not open"):
             await assemble(wrong)
 

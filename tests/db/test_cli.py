@@ -232,7 +232,11 @@ def test_settings_that_cannot_be_used_are_all_listed() -> None:
 def test_a_url_that_is_none_is_a_usage_error() -> None:
     env = environment(None, DATABASE_URL="postgresql://u:hunter2@host:port/d")
 
-    assert call("migrate", env=env)[::2] == (2, "error: the database URL cannot be read as one\n")
+    assert call("migrate", env=env)[::2] == (
+        2,
+        "error: the settings cannot be used:\n"
+        "  - DATABASE_URL: cannot be read as the URL of a database\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -268,13 +268,11 @@ async def test_a_database_that_does_not_exist_is_said_so(empty_database: Databas
         await migrations.migrate(source, now=NOW)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["postgresql://u:hunter2@host:port/acme", "postgresql://u:hunter2@127.0.0.1/a?nonsense=1"],
-)
-async def test_a_url_that_is_none_is_a_matter_of_settings(url: str) -> None:
+async def test_a_url_that_the_driver_does_not_take_is_a_matter_of_settings() -> None:
+    source = StorageSettings.load(database_url="postgresql://u:hunter2@127.0.0.1/a?nonsense=1")
+
     with pytest.raises(Misconfigured, match="the database URL") as refused:
-        await migrations.migrate(StorageSettings.load(database_url=url), now=NOW)
+        await migrations.migrate(source, now=NOW)
 
     assert "hunter2" not in refused.value.message
 

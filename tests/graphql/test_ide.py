@@ -107,8 +107,8 @@ def test_production_serves_it_only_when_told_to() -> None:
     production = {
         "environment": Environment.PRODUCTION,
         "database_url": "postgresql://db/x",
-        "operator_token": "o" * 40,
-        "key_encryption_secret": "k" * 40,
+        "operator_token": "the-operator-of-production-alone",
+        "key_encryption_secret": "what-opens-the-keys-of-production",
         "public_url": "https://id.example.com",
     }
     assert not GatewaySettings.load(**production).serve_graphiql
