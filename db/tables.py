@@ -188,7 +188,7 @@ tenants = Table(
         f"slug ~ '^{namespace.PREFIX_PATTERN}$' AND slug !~ '__'", name="tenants_slug_check"
     ),
     _one_of("status", TenantStatus, "tenants_status_check"),
-    CheckConstraint("retention_days > 0", name="tenants_retention_days_check"),
+    CheckConstraint("retention_days BETWEEN 1 AND 36500", name="tenants_retention_days_check"),
 )
 Index("idx_tenants_status", tenants.c.status)
 

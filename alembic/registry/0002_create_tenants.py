@@ -36,7 +36,9 @@ def upgrade() -> None:
             "status IN ('provisioning', 'active', 'suspended', 'removing', 'removed', 'failed')",
             name="tenants_status_check",
         ),
-        sa.CheckConstraint("retention_days > 0", name="tenants_retention_days_check"),
+        sa.CheckConstraint(
+            "retention_days BETWEEN 1 AND 36500", name="tenants_retention_days_check"
+        ),
     )
     op.create_index("idx_tenants_status", "tenants", ["status"])
 

@@ -21,7 +21,7 @@ from db.settings import StorageSettings
 from db.tables import TENANT_TOKEN
 
 _CONNECT_TIMEOUT = 5  # seconds
-_COMMAND_TIMEOUT = 30  # seconds
+_COMMAND_TIMEOUT = 10  # seconds
 _PREPARED_STATEMENTS = 500
 _OPENING = f'"{TENANT_TOKEN}'
 

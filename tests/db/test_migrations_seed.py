@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from tests.db.catalog import rows
 from tests.servers.databases import Database
@@ -241,3 +242,21 @@ async def test_nothing_of_a_tenant_stands_in_the_way_of_a_distributed_database(
     )
 
     assert (sequences, enumerations, defaults, across) == ([], [], [], [])
+
+
+async def test_a_tenant_keeps_its_events_for_a_day_to_a_century(database: Database) -> None:
+    """The same bounds as AUDIT_RETENTION_DAYS: a reckoning of dates never leaves the calendar."""
+    for days in ("1", "36500", "NULL"):
+        await rows(
+            database.owner_url,
+            f"UPDATE tenants SET retention_days = {days} WHERE slug = 'acme' RETURNING slug",
+        )
+    for days in ("0", "-1", "36501", "2147483647"):
+        with pytest.raises(DBAPIError, match="tenants_retention_days_check"):
+            await rows(
+                database.owner_url,
+                f"UPDATE tenants SET retention_days = {days} WHERE slug = 'acme' RETURNING slug",
+            )
+    assert await rows(
+        database.owner_url, "SELECT retention_days FROM tenants WHERE slug = 'acme'"
+    ) == [(None,)]
