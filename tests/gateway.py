@@ -25,8 +25,8 @@ from db.records import Agent, AgentType, AuditAction, AuditEvent, DeploymentEnv
 from gateway.app import create_app
 from gateway.auth.principal import Operator, Principal
 from gateway.auth.secrets import SecretHasher
-from gateway.services.agents import NewAgent
 from gateway.services.call import Call
+from gateway.services.profiles import NewAgent
 from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway
 from tests.servers.databases import Database

@@ -12,7 +12,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from db.errors import InvalidInput
 from gateway.graphql import enums
-from gateway.services.agents import AgentChanges, NewAgent
+from gateway.services.profiles import AgentChanges, NewAgent
 
 MAX_BATCH = 100
 _PROFILE = tuple(AgentChanges.__annotations__)

@@ -7,8 +7,7 @@ capability, raises the agent's token generation: every token issued before is re
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from db import grammar
@@ -17,62 +16,18 @@ from db.errors import InvalidTransition, NotFound, ScopeExceeded
 from db.filters import AgentFilter, AgentOrder
 from db.pages import COUNT_CAP, Page, PageRequest
 from db.records import (
-    JSON,
     Agent,
     AgentStatus,
-    AgentType,
     AuditAction,
     AuditEvent,
-    DeploymentEnv,
     JSONObject,
 )
 from db.revocations import Revocations
 from db.scoring import score
 from gateway.auth.principal import beyond
 from gateway.services.call import Call
+from gateway.services.profiles import AgentChanges, NewAgent, checked
 from gateway.services.standing import hold
-
-
-class AgentChanges(TypedDict, total=False):
-    """What an update may change: what is absent stays, None clears."""
-
-    agent_type: AgentType
-    version: str
-    capabilities: list[str]
-    owner: str
-    deployment_env: DeploymentEnv
-    name: str | None
-    framework: str | None
-    description: str | None
-    channels: list[str]
-    tools: list[str]
-    permissions: JSON
-    metadata: JSON
-
-
-class _Checked(TypedDict, total=False):
-    """The same, as a record holds it."""
-
-    agent_type: AgentType
-    version: str
-    capabilities: tuple[str, ...]
-    owner: str
-    deployment_env: DeploymentEnv
-    name: str | None
-    framework: str | None
-    description: str | None
-    channels: tuple[str, ...]
-    tools: tuple[str, ...]
-    permissions: JSON
-    metadata: JSON
-
-
-@dataclass(frozen=True, slots=True)
-class NewAgent:
-    """What a registration says of an agent; the address is for ever."""
-
-    email: str
-    profile: AgentChanges
 
 
 class AgentService:
@@ -122,20 +77,20 @@ class AgentService:
 
         Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded.
         """
-        checked = _checked(changes)
+        said = checked(changes)
         prefix = call.tenant.prefix
         async with self._storage.unit(prefix) as unit:
             agent = await _held(unit, call, agent_id)
             if agent.status is AgentStatus.DECOMMISSIONED:
                 raise InvalidTransition("a decommissioned agent cannot be changed")
-            changed = replace(agent, **checked)
+            changed = replace(agent, **said)
             before, after = frozenset(agent.capabilities), frozenset(changed.capabilities)
             # What is taken away counts too: a secret made for the agent while it has less would be
             # worth more as soon as somebody puts that right.
             _require_cover(call, before ^ after)
             usable = await unit.credentials.of_client(agent_id, call.now)
             changed = _scored(changed, has_credential=bool(usable))
-            names = sorted(n for n in checked if getattr(changed, n) != getattr(agent, n))
+            names = sorted(n for n in said if getattr(changed, n) != getattr(agent, n))
             if not names:
                 return agent
             changed = replace(
@@ -227,7 +182,7 @@ def new_agent(call: Call, new: NewAgent) -> Agent:
         status=AgentStatus.ACTIVE,
         created_at=call.now,
         updated_at=call.now,
-        **_checked(new.profile),
+        **checked(new.profile),
     )
     return _scored(agent, has_credential=False)
 
@@ -275,37 +230,3 @@ def _require_cover(call: Call, given: frozenset[str]) -> None:
 def _scored(agent: Agent, *, has_credential: bool) -> Agent:
     result = score(agent, has_credential=has_credential)
     return replace(agent, composite_score=result.composite, governance_level=result.level)
-
-
-def _checked(changes: AgentChanges) -> _Checked:
-    """Raises InvalidInput."""
-    checked = _Checked()
-    if "agent_type" in changes:
-        checked["agent_type"] = changes["agent_type"]
-    if "deployment_env" in changes:
-        checked["deployment_env"] = changes["deployment_env"]
-    if "version" in changes:
-        checked["version"] = grammar.version(changes["version"])
-    if "capabilities" in changes:
-        checked["capabilities"] = grammar.capabilities(changes["capabilities"])
-    if "owner" in changes:
-        checked["owner"] = grammar.owner(changes["owner"])
-    if "name" in changes:
-        checked["name"] = _text_or_none(changes["name"], "name", 128)
-    if "framework" in changes:
-        checked["framework"] = _text_or_none(changes["framework"], "framework", 64)
-    if "description" in changes:
-        checked["description"] = _text_or_none(changes["description"], "description", 4096)
-    if "channels" in changes:
-        checked["channels"] = grammar.words(changes["channels"], "channels")
-    if "tools" in changes:
-        checked["tools"] = grammar.words(changes["tools"], "tools")
-    if "permissions" in changes:
-        checked["permissions"] = grammar.json(changes["permissions"], "permissions")
-    if "metadata" in changes:
-        checked["metadata"] = grammar.json(changes["metadata"], "metadata")
-    return checked
-
-
-def _text_or_none(value: str | None, path: str, most: int) -> str | None:
-    return None if value is None else grammar.text(value, path, most=most)

@@ -28,9 +28,10 @@ from db.records import (
     TenantStatus,
 )
 from gateway.auth.secrets import SecretHasher, new_secret
-from gateway.services.agents import NewAgent, created_event, new_agent
+from gateway.services.agents import created_event, new_agent
 from gateway.services.call import Call
 from gateway.services.credentials import new_credential
+from gateway.services.profiles import NewAgent
 
 
 @dataclass(frozen=True, slots=True)

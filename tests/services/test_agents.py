@@ -13,7 +13,7 @@ from db.errors import (
     ScopeExceeded,
 )
 from db.records import AgentStatus, AgentType, AuditAction
-from gateway.services.agents import AgentChanges, NewAgent
+from gateway.services.profiles import AgentChanges, NewAgent
 from tests.gateway import RunningGateway, profile
 
 

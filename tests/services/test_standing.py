@@ -15,9 +15,9 @@ from db.errors import ScopeExceeded, TooManyCredentials, Unauthenticated
 from db.pages import PageRequest
 from db.records import AuditAction, TenantStatus
 from gateway.auth.principal import Operator
-from gateway.services.agents import AgentChanges
 from gateway.services.call import Call
 from gateway.services.credentials import MAX_USABLE
+from gateway.services.profiles import AgentChanges
 from tests.db.catalog import session
 from tests.gateway import Client, RunningGateway, profile
 from tests.servers.databases import Database
