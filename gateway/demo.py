@@ -51,13 +51,14 @@ async def _onboard(gateway: Gateway) -> tuple[str, str]:
     try:
         fresh = await gateway.tenants.onboard(call, TENANT, "Demo", "admin@demo.example")
     except SlugTaken:
+        # Its secret was shown when it was made, and is kept nowhere.
         return "$CLIENT_ID", "$CLIENT_SECRET"
     return str(fresh.administrator.agent_id), fresh.secret
 
 
 def banner(public_url: str, operator_token: str, client_id: str, client_secret: str) -> str:
     """What a newcomer pastes: it works in any POSIX shell with curl and sed."""
-    text = _BANNER
+    text = _BANNER if client_id != "$CLIENT_ID" else _BANNER.replace(_FIRST, _KNOWN + _FIRST)
     for name, value in (
         ("@URL@", public_url),
         ("@OPERATOR@", operator_token),
@@ -69,6 +70,13 @@ def banner(public_url: str, operator_token: str, client_id: str, client_secret: 
     return text
 
 
+_FIRST = ": 1. "
+_KNOWN = """: The demo tenant is there already. Its client and secret were shown when it was made,
+: and nothing can show them again. Put them in first, or onboard another tenant.
+CLIENT_ID=... CLIENT_SECRET=...
+
+"""
+# A comment would be an error in an interactive zsh: what explains is a command that does nothing.
 _BANNER = r"""
 AgentIdP is ready.
 
@@ -79,13 +87,13 @@ AgentIdP is ready.
 
 Paste these into another terminal, in this order:
 
-# A token for the administrator of the demo tenant.
+: 1. A token for the administrator of the demo tenant.
 token() { curl -s @URL@/t/@TENANT@/oauth2/token -u "$1:$2" -d grant_type=client_credentials; }
 field() { sed -E 's/.*"'"$1"'":"([^"]*)".*/\1/'; }
 TOKEN=$(token @CLIENT@ \
   @SECRET@ | field access_token)
 
-# Register an agent.
+: 2. Register an agent.
 gql() { printf '{"query":"%s"}' "$(printf %s "$1" | tr '\n' ' ' | sed 's/"/\\"/g')" |
   curl -s @URL@/graphql -H "Authorization: Bearer $TOKEN" \
     -H 'Content-Type: application/json' -d @- && echo; }
@@ -95,16 +103,16 @@ gql 'mutation { registerAgent(input: {
   }) { ... on AgentRegistered { agent { agentId email status } }
        ... on UserError { code message } } }'
 
-# Generate its credential; the secret is in this answer and nowhere else.
+: 3. Generate its credential. The secret is in this answer and nowhere else.
 AGENT=$(gql '{ agentByEmail(email: "screener@demo.example") { agentId } }' | field agentId)
 SECRET=$(gql 'mutation { generateCredential(input: { agentId: "'"$AGENT"'" }) {
     ... on CredentialGenerated { clientSecret } ... on UserError { code message } } }' |
   field clientSecret)
 
-# The token of the new agent itself.
+: 4. The token of the new agent itself.
 TOKEN=$(token "$AGENT" "$SECRET" | field access_token); echo "$TOKEN"
 
-# The trail: all of the above.
+: 5. The audit log of all of the above.
 gql '{ auditEvents(first: 20) { nodes { timestamp action outcome agentId metadata } } }'
 
 Ctrl-C stops it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -59,5 +60,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise Misconfigured(
-            f"cannot listen on {host} port {port} ({error.strerror}); set HOST or PORT"
+            f"cannot listen on {host} port {port} ({os.strerror(error.errno or 0)}): "
+            "set HOST or PORT"
         ) from error

@@ -124,6 +124,10 @@ class GatewaySettings(StorageSettings):
                 )
             if self.operator_token is None:
                 problems.append("ENVIRONMENT=production needs OPERATOR_TOKEN")
+            if not self.in_memory and self.database_owner_url is None:
+                problems.append(
+                    "ENVIRONMENT=production needs DATABASE_OWNER_URL, to make a new tenant's tables"
+                )
             public = urlsplit(self.public_url)
             if public.scheme != "https" and public.hostname not in _LOOPBACK:
                 problems.append("ENVIRONMENT=production needs a PUBLIC_URL with https")

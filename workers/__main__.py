@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import sys
 
+from redis.exceptions import RedisError
+
 from db import log
 from db.errors import AgentIdPError
 from db.settings import StorageSettings
@@ -24,6 +26,10 @@ def main() -> int:
         worker(settings).run()
     except AgentIdPError as error:
         print(f"workers: {error.message}", file=sys.stderr)
+        return 1
+    except (RedisError, OSError) as error:
+        # The address may hold a password: the kind says enough.
+        print(f"workers: Redis does not answer ({type(error).__name__})", file=sys.stderr)
         return 1
     return 0
 

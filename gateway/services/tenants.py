@@ -6,13 +6,14 @@ tables and its first administrator stand and the row says `active`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import anyio
 
 from db import grammar
 from db.contract import Storage
-from db.errors import AgentIdPError
+from db.errors import AgentIdPError, SlugTaken, TenantNotProvisioned
 from db.filters import TenantFilter
 from db.grammar import GATEWAY_CAPABILITIES
 from db.namespace import prefix_problem
@@ -67,7 +68,8 @@ class TenantService:
         self, call: Call, slug: str, display_name: str, admin_email: str
     ) -> OnboardedTenant:
         """Raises InvalidInput, SlugTaken. When the tables cannot be made, or the caller's time is
-        over before they are, the tenant is `failed`, its slug stays taken, and the error goes on.
+        over before they are, the tenant is `failed` and the error goes on. A tenant that failed, or
+        was provisioned from the command line, can be onboarded as long as it never had an agent.
         """
         tenant = Tenant(
             slug=grammar.slug(slug),
@@ -82,7 +84,12 @@ class TenantService:
             administrator.agent_id, await self._hasher.hash(secret), call.now, label="onboarding"
         )
         async with self._storage.registry_unit() as unit:
-            await unit.tenants.add(tenant)
+            if held := await unit.tenants.get(tenant.slug):
+                # Holding the row, so that of two who try at once one is told that it is taken.
+                await self._require_unused(held)
+                await unit.tenants.save(replace(tenant, revision=held.revision))
+            else:
+                await unit.tenants.add(tenant)
             await unit.operator_events.append(
                 call.operator_event(
                     "tenant.onboarded", tenant.slug, {"adminId": str(administrator.agent_id)}
@@ -98,6 +105,15 @@ class TenantService:
             raise
         active = await self._set_status(call, tenant.slug, TenantStatus.ACTIVE, revision=revision)
         return OnboardedTenant(active, administrator, credential, secret)
+
+    async def _require_unused(self, tenant: Tenant) -> None:
+        """Raises SlugTaken for a tenant that somebody uses, has used or is making right now."""
+        unused = tenant.status in (TenantStatus.FAILED, TenantStatus.ACTIVE)
+        if unused:
+            with suppress(TenantNotProvisioned):
+                unused = not await self._storage.read(tenant.prefix).agents.count(cap=1)
+        if not unused:
+            raise SlugTaken("the slug is in use, or was", ("slug",))
 
     async def _admit(
         self, call: Call, tenant: Tenant, administrator: Agent, credential: Credential

@@ -14,6 +14,7 @@ from tests.auth import forging
 PRODUCTION = {
     "ENVIRONMENT": "production",
     "DATABASE_URL": "postgresql://app@db.example/id",
+    "DATABASE_OWNER_URL": "postgresql://owner@db.example/id",
     "REDIS_URL": "rediss://cache.example",
     "OPERATOR_TOKEN": "the-operator-of-production-alone",
     "KEY_ENCRYPTION_SECRET": "what*opens*the*keys*of*#\\%{}!:;?[]",
@@ -83,6 +84,10 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("OPERATOR_TOKEN", "ENVIRONMENT=production needs OPERATOR_TOKEN"),
         ("PUBLIC_URL", "ENVIRONMENT=production needs a PUBLIC_URL with https"),
         (
+            "DATABASE_OWNER_URL",
+            "ENVIRONMENT=production needs DATABASE_OWNER_URL, to make a new tenant's tables",
+        ),
+        (
             "KEY_ENCRYPTION_SECRET",
             "DATABASE_URL needs SIGNING_KEYS, or KEY_ENCRYPTION_SECRET to make them",
         ),
@@ -97,6 +102,7 @@ def test_production_does_not_start_without(
 
 def test_production_does_not_start_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**PRODUCTION, "DATABASE_URL": "memory://", "REDIS_URL": "memory://"}
+    del environment["DATABASE_OWNER_URL"]
     assert problems(monkeypatch, **environment) == [
         "ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets"
     ]
@@ -259,7 +265,8 @@ ELSEWHERE = (
 
 
 def test_the_owner_is_not_in_memory_while_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problems(monkeypatch, **PRODUCTION, DATABASE_OWNER_URL="memory://") == [
+    given = {**PRODUCTION, "DATABASE_OWNER_URL": "memory://"}
+    assert problems(monkeypatch, **given) == [
         "DATABASE_OWNER_URL=memory:// cannot stand beside a real DATABASE_URL"
     ]
 
@@ -311,9 +318,10 @@ def test_the_owner_may_go_around_the_pooler_to_the_same_database(
 ) -> None:
     given = {**PRODUCTION, "PGBOUNCER": "true"}
     around = "postgresql://owner@db.example:5433/id"
-    assert loaded(monkeypatch, **given, DATABASE_OWNER_URL=around).owner_url == around
-    elsewhere = "postgresql://owner@db.example:5433/other"
-    assert problems(monkeypatch, **given, DATABASE_OWNER_URL=elsewhere) == [ELSEWHERE]
+    given["DATABASE_OWNER_URL"] = around
+    assert loaded(monkeypatch, **given).owner_url == around
+    given["DATABASE_OWNER_URL"] = "postgresql://owner@db.example:5433/other"
+    assert problems(monkeypatch, **given) == [ELSEWHERE]
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_OWNER_URL"])

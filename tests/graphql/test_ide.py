@@ -106,7 +106,8 @@ async def test_where_it_is_switched_off_there_is_no_page_and_no_file() -> None:
 def test_production_serves_it_only_when_told_to() -> None:
     production = {
         "environment": Environment.PRODUCTION,
-        "database_url": "postgresql://db/x",
+        "database_url": "postgresql://app@db/x",
+        "database_owner_url": "postgresql://owner@db/x",
         "operator_token": "the-operator-of-production-alone",
         "key_encryption_secret": "what-opens-the-keys-of-production",
         "public_url": "https://id.example.com",

@@ -148,6 +148,7 @@ def test_a_process_that_would_serve_as_the_owner_ends_with_one_sentence(
             "PATH": os.environ["PATH"],
             "ENVIRONMENT": "production",
             "DATABASE_URL": made.owner,
+            "DATABASE_OWNER_URL": made.owner,
             "REDIS_URL": redis_url,
             "OPERATOR_TOKEN": "an-operator-token-of-compose-roles",
             "KEY_ENCRYPTION_SECRET": "a-key-encryption-secret-of-compose",

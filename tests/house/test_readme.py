@@ -90,6 +90,12 @@ def test_it_is_short_enough_to_be_read() -> None:
     assert len(README.splitlines()) <= 180
 
 
+def test_nothing_in_it_is_still_to_be_filled_in() -> None:
+    assert "@@" not in README
+    shown = next(text for kind, text in BLOCKS if kind == "text" and "passed" in text)
+    assert re.search(r"^\d{4} passed in [\d.]+s", shown, re.MULTILINE)
+
+
 def test_every_path_that_it_names_exists() -> None:
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*|\w[\w-]*\.(?:py|md|yaml|toml))`", README))
     named |= set(re.findall(r"\]\(([^)#]+)\)", README))
@@ -135,7 +141,7 @@ POSTGRES = (
     'DATABASE_URL="postgresql://agentidp:secret@localhost/agentidp" '
     'KEY_ENCRYPTION_SECRET="0123456789abcdef0123456789abcdef" make run\n'
 )
-MIGRATE = "python -m db migrate\npython -m db status\n"
+MIGRATE = ".venv/bin/python -m db migrate\n.venv/bin/python -m db status\n"
 
 
 def test_one_command_runs_it_and_what_it_prints_can_be_pasted() -> None:
@@ -161,7 +167,7 @@ def test_one_line_switches_to_postgresql(empty_database: Database) -> None:
     with running(command, PORT=free_port()) as said:
         output = paste(said)
     with running(command, PORT=free_port()) as again:
-        assert "$CLIENT_ID" in again, "the secret of a tenant that is there is not known again"
+        assert "The demo tenant is there already." in again
 
     assert_whole_story(output)
 

@@ -12,7 +12,15 @@ from db.errors import AgentIdPError, InvalidInput, MigrationFailed, SlugTaken
 from db.filters import TenantFilter
 from db.grammar import GATEWAY_CAPABILITIES
 from db.pages import PageRequest
-from db.records import AgentStatus, AgentType, AuditOutcome, DeploymentEnv, TenantStatus
+from db.provisioning import provision_tenant
+from db.records import (
+    AgentStatus,
+    AgentType,
+    AuditOutcome,
+    DeploymentEnv,
+    Tenant,
+    TenantStatus,
+)
 from gateway.auth.principal import Operator
 from tests.db.postgres import execute
 from tests.gateway import Client, RunningGateway
@@ -147,10 +155,12 @@ async def test_a_tenant_whose_tables_cannot_be_made_has_failed_and_is_not_served
     assert (onboarded.action, reported.action) == ("tenant.onboarded", "tenant.failed")
     assert reported.outcome is AuditOutcome.FAILURE
     assert reported.metadata == {"reason": failed.value.message}
-    with pytest.raises(SlugTaken):
+    with pytest.raises(MigrationFailed):
         await gateway.onboard("acme")
-    # The next tenant is none the worse for it.
+    # The next tenant is none the worse for it, nor is this one once nothing is in the way.
     assert await gateway.token(await gateway.onboard("globex"))
+    await execute(empty_database, "DROP TABLE acme_credentials")
+    assert await gateway.token(await gateway.onboard("acme"))
 
 
 async def test_tenants_are_found_by_slug_alone(gateway: RunningGateway) -> None:
@@ -171,3 +181,48 @@ async def test_two_tenants_share_nothing_but_their_names(gateway: RunningGateway
     assert await gateway.gateway.agents.get(call, UUID(globex.client_id)) is None
     assert await gateway.gateway.agents.by_email(call, "admin@globex.example") is None
     assert len(await gateway.trail(globex)) == 2
+
+
+async def test_a_tenant_that_was_only_provisioned_gets_its_administrator_by_onboarding(
+    gateway: RunningGateway,
+) -> None:
+    now = gateway.clock.now
+    await provision_tenant(gateway.gateway.storage, "acme", "From the command line", now)
+
+    admin = await gateway.onboard()
+
+    assert (await gateway.as_caller(admin)).agent.agent_id == UUID(admin.client_id)
+    before = await gateway.trail(admin)
+    with pytest.raises(SlugTaken):
+        await gateway.onboard()
+    assert await gateway.trail(admin) == before
+
+
+async def test_an_onboarding_that_failed_can_be_tried_again(gateway: RunningGateway) -> None:
+    now = gateway.clock.now
+    failed = Tenant("acme", "Acme", TenantStatus.FAILED, now, now)
+    async with gateway.gateway.storage.registry_unit() as unit:
+        await unit.tenants.add(failed)
+
+    admin = await gateway.onboard()
+
+    assert await gateway.token(admin)
+    tenant = await gateway.gateway.tenants.get("acme")
+    assert tenant is not None
+    assert tenant.status is TenantStatus.ACTIVE
+
+
+@pytest.mark.parametrize("status", [TenantStatus.PROVISIONING, TenantStatus.REMOVED])
+async def test_a_tenant_that_is_being_made_or_is_gone_is_not_onboarded(
+    gateway: RunningGateway, status: TenantStatus
+) -> None:
+    now = gateway.clock.now
+    async with gateway.gateway.storage.registry_unit() as unit:
+        await unit.tenants.add(Tenant("acme", "Acme", status, now, now))
+
+    with pytest.raises(SlugTaken):
+        await gateway.onboard()
+
+    tenant = await gateway.gateway.tenants.get("acme")
+    assert tenant is not None
+    assert tenant.status is status
