@@ -28,7 +28,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
     # uvicorn raises the signal again when it is done; it has had its effect by then.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: None)
-    listening = _listen(settings.host, settings.port)
+    listening = listen(settings.host, settings.port)
     config = uvicorn.Config(
         application(settings, lambda: contextlib.nullcontext(gateway)),
         http=Connection,
@@ -54,7 +54,8 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound and listens. Raises Misconfigured."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)

@@ -19,6 +19,7 @@ from typing import NoReturn
 from db.errors import AgentIdPError
 from db.settings import MEMORY
 from gateway.demo import banner
+from gateway.server import listen
 from gateway.settings import GatewaySettings
 from tests.servers.binaries import MissingServer
 from tests.servers.children import Children
@@ -108,6 +109,8 @@ class Stack:
             raise StackFailed(
                 "`make run` keeps everything in memory; unset DATABASE_URL, REDIS_URL"
             )
+        # Who listens there already would be asked to onboard the tenant, with our token.
+        listen(settings.host, settings.port).close()
         self._running.callback(self._children.stop)
         if status := self._children.run("migrate", "db", "migrate"):
             raise StackFailed(f"migrate ended with status {status}")

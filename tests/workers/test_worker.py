@@ -67,3 +67,19 @@ def test_a_worker_refuses_stores_that_it_cannot_share(command: str) -> None:
     assert refused.returncode == 1
     assert errors == "workers: a worker needs DATABASE_URL=postgresql://… and a real REDIS_URL\n"
     assert said == ""
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_worker_without_redis_ends_with_one_sentence(command: str) -> None:
+    given = {
+        "DATABASE_URL": "postgresql://app@127.0.0.1:1/id",
+        "REDIS_URL": "redis://:canary@127.0.0.1:1/0",
+    }
+
+    with python(command, **given) as lost:
+        said, errors = lost.communicate(timeout=30)
+
+    assert lost.returncode == 1
+    assert errors.splitlines()[-1] == "workers: Redis does not answer (ConnectionError)"
+    assert "Traceback" not in said + errors
+    assert "canary" not in said + errors
