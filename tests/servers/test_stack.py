@@ -146,6 +146,19 @@ def test_what_cannot_be_a_stack_is_refused_in_a_sentence(
     assert "Traceback" not in str(refused.value)
 
 
+def test_a_port_that_is_taken_is_named_and_its_holder_is_told_nothing(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        holder.setblocking(False)
+        with (
+            pytest.raises(AssertionError, match=re.escape("cannot listen on 127.0.0.1")) as refused,
+            stack(data, PORT=str(holder.getsockname()[1])),
+        ):
+            pass
+        with pytest.raises(BlockingIOError):
+            holder.accept()
+    assert "Traceback" not in str(refused.value)
+
+
 def test_two_stacks_do_not_share_their_data(data: Path) -> None:
     with alone_in(data), pytest.raises(GroundTaken, match="another `make stack`"), alone_in(data):
         pass
