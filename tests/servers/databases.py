@@ -69,7 +69,13 @@ class Databases:
         self._execute(f"ALTER DATABASE {_name(database)} ALLOW_CONNECTIONS false")
 
     def drop(self, database: Database) -> None:
-        self._execute(f"DROP DATABASE {_name(database)} WITH (FORCE)")
+        # Not WITH (FORCE): that would end an autovacuum worker too, which only a superuser may,
+        # and fail. A plain DROP asks such a worker to leave, and waits for those that are ended.
+        self._execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = '{_name(database)}' AND backend_type = 'client backend'"
+        )
+        self._execute(f"DROP DATABASE {_name(database)}")
 
     def close(self) -> None:
         """Removes the application role, once all its databases are gone."""
