@@ -52,13 +52,13 @@ async def _onboard(gateway: Gateway) -> tuple[str, str]:
         fresh = await gateway.tenants.onboard(call, TENANT, "Demo", "admin@demo.example")
     except SlugTaken:
         # Its secret was shown when it was made, and is kept nowhere.
-        return "$CLIENT_ID", "$CLIENT_SECRET"
+        return _UNKNOWN_CLIENT, "$CLIENT_SECRET"
     return str(fresh.administrator.agent_id), fresh.secret
 
 
 def banner(public_url: str, operator_token: str, client_id: str, client_secret: str) -> str:
     """What a newcomer pastes: it works in any POSIX shell with curl and sed."""
-    text = _BANNER if client_id != "$CLIENT_ID" else _BANNER.replace(_FIRST, _KNOWN + _FIRST)
+    text = _BANNER if client_id != _UNKNOWN_CLIENT else _BANNER.replace(_FIRST, _KNOWN + _FIRST)
     for name, value in (
         ("@URL@", public_url),
         ("@OPERATOR@", operator_token),
@@ -70,6 +70,8 @@ def banner(public_url: str, operator_token: str, client_id: str, client_secret: 
     return text
 
 
+# What the lines to paste have instead of a client that only the newcomer can know.
+_UNKNOWN_CLIENT = "$CLIENT_ID"
 _FIRST = ": 1. "
 _KNOWN = """: The demo tenant is there already. Its client and secret were shown when it was made,
 : and nothing can show them again. Put them in first, or onboard another tenant.
