@@ -10,7 +10,8 @@ happens inside one.
 
 There is no store without a tenant: `read` and `unit` take the prefix of a registry row, and every
 id, email and cursor of another tenant is simply unknown. Whatever is asked of a tenant that was
-never provisioned raises TenantNotProvisioned.
+never provisioned raises TenantNotProvisioned. What all tenants share is in `db.registry`, what is
+done to the tables themselves in `db.upkeep`.
 
 Ids are made new by whoever adds a row: `add` raises IdTaken for one that is there already, before
 it looks at anything else, and changes nothing.
@@ -28,19 +29,12 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter, TenantFilter
+from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
-from db.records import (
-    Agent,
-    AuditEvent,
-    Credential,
-    OperatorEvent,
-    Revocation,
-    SigningKey,
-    Standing,
-    Tenant,
-)
+from db.records import Agent, AuditEvent, Credential, Revocation, Standing
+from db.registry import RegistryReader, RegistryUnit
+from db.upkeep import Upkeep
 
 # The fields of a record that a reader is to fetch; None fetches all of them. The sort key, and the
 # id that a batch is keyed by, are always there.
@@ -238,81 +232,6 @@ class UnitOfWork(Protocol):
     def revocations(self) -> RevocationStore: ...
 
 
-class TenantDirectory(Protocol):
-    async def get(self, slug: str) -> Tenant | None: ...
-
-    async def page(
-        self, request: PageRequest, filter: TenantFilter = TenantFilter()
-    ) -> Page[Tenant]:
-        """By slug, in the order of its bytes. Raises InvalidCursor."""
-        ...
-
-    async def count(self, filter: TenantFilter = TenantFilter(), cap: int = 10_000) -> int:
-        """As for agents."""
-        ...
-
-
-class OperatorEventReader(Protocol):
-    async def page(self, request: PageRequest) -> Page[OperatorEvent]:
-        """By `event_id` descending, which is newest first. Raises InvalidCursor."""
-        ...
-
-
-class SigningKeyReader(Protocol):
-    async def all(self) -> Sequence[SigningKey]:
-        """Every key that is not retired, oldest first."""
-        ...
-
-
-class RegistryReader(Protocol):
-    """What all tenants share. Only this is read without a tenant."""
-
-    @property
-    def tenants(self) -> TenantDirectory: ...
-    @property
-    def operator_events(self) -> OperatorEventReader: ...
-    @property
-    def signing_keys(self) -> SigningKeyReader: ...
-
-
-class TenantStore(Protocol):
-    async def add(self, tenant: Tenant) -> None:
-        """Raises SlugTaken, for removed tenants too."""
-        ...
-
-    async def get(self, slug: str) -> Tenant | None:
-        """Holds the row until the unit ends."""
-        ...
-
-    async def save(self, tenant: Tenant) -> None:
-        """Replaces every field but `slug` and `created_at`. Raises NotFound."""
-        ...
-
-
-class OperatorEventStore(Protocol):
-    async def append(self, event: OperatorEvent) -> None:
-        """As AuditStore.append."""
-        ...
-
-
-class SigningKeyStore(Protocol):
-    async def add(self, key: SigningKey) -> bool:
-        """Whether it was added: False, and nothing changed, when its kid is there already, or when
-        it would be a second `signing` key."""
-        ...
-
-
-class RegistryUnit(Protocol):
-    """A unit of work on the registry, with the same rules."""
-
-    @property
-    def tenants(self) -> TenantStore: ...
-    @property
-    def operator_events(self) -> OperatorEventStore: ...
-    @property
-    def signing_keys(self) -> SigningKeyStore: ...
-
-
 class Storage(Protocol):
     def read(self, tenant: TenantPrefix) -> TenantReader: ...
 
@@ -323,10 +242,8 @@ class Storage(Protocol):
 
     def registry_unit(self) -> AbstractAsyncContextManager[RegistryUnit]: ...
 
-    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
-        """Makes the tenant's tables, or brings them to head; repeating it is harmless. Returns the
-        revision they are at; leaves the registry row alone. Raises MigrationFailed."""
-        ...
+    @property
+    def upkeep(self) -> Upkeep: ...
 
     async def check(self) -> None:
         """That the store answers and its registry is at head. Raises Unavailable."""

@@ -26,6 +26,7 @@ from db.records import (
     Tenant,
     TenantStatus,
 )
+from db.work import JobName, Work, WorkState
 
 T = TypeVar("T")
 
@@ -105,6 +106,24 @@ class TenantFilter:
 
     def matches(self, tenant: Tenant) -> bool:
         return _among(tenant.status, self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFilter:
+    job: tuple[JobName, ...] | None = None
+    state: tuple[WorkState, ...] | None = None
+    tenant: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tenant is not None:
+            grammar.text(self.tenant, "tenant", most=128)
+
+    def matches(self, work: Work) -> bool:
+        return (
+            _among(work.job, self.job)
+            and _among(work.state, self.state)
+            and self.tenant in (None, work.tenant)
+        )
 
 
 def _among(value: T, wanted: Iterable[T] | None) -> bool:

@@ -21,30 +21,17 @@ from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
 from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
 from db.postgres.roles import grant, require_role
-from db.postgres.steps import Change, Outcome, Report, RevisionFailed, Run
+from db.postgres.steps import RevisionFailed, Run
 from db.records import TenantStatus
 from db.tables import migration_log
 from db.tables import tenants as registry
+from db.upkeep import Change, Outcome, Report, Summary
 
-__all__ = ["Change", "Outcome", "Report", "Source"]
+__all__ = ["Change", "Outcome", "Report", "Source", "Summary"]
 
 
 def _silent(outcome: Outcome) -> None:
     """For callers to whom the summary is enough."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def changed(self) -> int:
-        """How many revisions were applied, or taken back."""
-        return sum(each.change in (Change.APPLIED, Change.REVERTED) for each in self.outcomes)
-
-    @property
-    def failed(self) -> tuple[Outcome, ...]:
-        return tuple(each for each in self.outcomes if each.change is Change.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +83,8 @@ async def migrate(
         run = Run(connection, application_role(source), now, report)
         await require_role(connection, run.role)
         await run.to_head(Chain(scripts=scripts))
-        for slug in await _registered(connection, tenants):
+        slugs = await _registered(connection, tenants)
+        for slug in slugs:
             try:
                 await run.to_head(Chain(TenantPrefix(slug), scripts))
             except RevisionFailed as failure:
@@ -104,7 +92,7 @@ async def migrate(
             except InvalidPrefix as error:
                 # The row was not written by this program, which would have refused the slug.
                 run.tell(Outcome(slug, BASE, Change.FAILED, error.message))
-        return Summary(tuple(run.outcomes))
+        return Summary(tuple(run.outcomes), seen=1 + len(slugs))
 
 
 async def provision(

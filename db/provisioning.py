@@ -32,7 +32,7 @@ async def provision_tenant(
     if tenant.is_active:
         return tenant, False
     try:
-        revision = await storage.provision(tenant.prefix, now)
+        revision = await storage.upkeep.provision(tenant.prefix, now)
     except AgentIdPError as error:
         await _settle(storage, slug, TenantStatus.FAILED, now, reason=error.message)
         raise

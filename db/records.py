@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from db.namespace import TenantPrefix
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 JSONObject: TypeAlias = "dict[str, JSON]"
+
+IDEMPOTENCY_SPAN = timedelta(hours=24)
 
 NIL_AGENT = UUID(int=0)
 """Stands in an audit event for a client that nobody knows."""
@@ -179,7 +181,11 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A row of the registry. `slug` is also the table prefix and is never given twice."""
+    """A row of the registry. `slug` is also the table prefix and is never given twice.
+
+    `status_reason` says why it is not active, where there is more to say than the status;
+    `administrator_id` is its first administrator, whom the operator can help to a new secret.
+    """
 
     slug: str
     display_name: str
@@ -191,6 +197,8 @@ class Tenant:
     retention_days: int | None = None
     resource_servers: tuple[str, ...] = ()
     limits: JSON = None
+    status_reason: str | None = None
+    administrator_id: UUID | None = None
 
     @property
     def prefix(self) -> TenantPrefix:
@@ -213,6 +221,39 @@ class OperatorEvent:
     user_agent: str
     metadata: JSONObject
     timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """A month of a tenant's trail that is gone: its events were older than `before`, and in the
+    span from `lower` (None: the beginning) up to `upper`. `digest` is the SHA-256 of the ids of the
+    events in order, in hexadecimal."""
+
+    purge_id: UUID
+    tenant: str
+    partition: str
+    lower: datetime | None
+    upper: datetime
+    before: datetime
+    events: int
+    digest: str
+    purged_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """What came of a request, for the caller who repeats it. `scope` is whose key it is;
+    `fingerprint` the SHA-256 of the operation and its input; `result` holds no secret."""
+
+    scope: str
+    key: UUID
+    fingerprint: str
+    result: JSONObject
+    created_at: datetime
+
+    def over(self, now: datetime) -> bool:
+        """Whether the key may be used for something else."""
+        return self.created_at + IDEMPOTENCY_SPAN <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +292,13 @@ class Standing:
         )
 
 
-Record = TypeVar("Record", Agent, Credential, AuditEvent, Tenant, OperatorEvent, SigningKey)
+class _Fields(Protocol):
+    """Any of the dataclasses above, and those of `db.work`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Record = TypeVar("Record", bound=_Fields)
 
 
 def partial(kind: type[Record], names: Iterable[str], values: Iterable[object]) -> Record:

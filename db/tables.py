@@ -45,6 +45,7 @@ from db.records import (
     SigningKeyStatus,
     TenantStatus,
 )
+from db.work import JobName, WorkState
 
 TENANT_TOKEN = "{t}"
 
@@ -107,6 +108,12 @@ Index("{t}idx_agents_status", agents.c.status)
 Index("{t}idx_agents_owner", agents.c.owner)
 Index("{t}idx_agents_agent_type", agents.c.agent_type)
 Index("{t}idx_agents_created_at", desc(agents.c.created_at))
+# What the warming of the revocation cache asks for again and again: few rows of large tables.
+Index(
+    "{t}idx_agents_cut_at",
+    agents.c.updated_at,
+    postgresql_where=text("token_generation > 0"),
+)
 
 credentials = Table(
     "{t}credentials",
@@ -132,6 +139,11 @@ credentials = Table(
 Index("{t}idx_credentials_client_id", credentials.c.client_id)
 Index("{t}idx_credentials_status", credentials.c.status)
 Index("{t}idx_credentials_created_at", desc(credentials.c.created_at))
+Index(
+    "{t}idx_credentials_revoked_at",
+    credentials.c.revoked_at,
+    postgresql_where=text("revoked_at IS NOT NULL"),
+)
 
 audit_events = Table(
     "{t}audit_events",
@@ -168,6 +180,7 @@ token_revocations = Table(
     PrimaryKeyConstraint("jti", name="{t}token_revocations_pkey"),
 )
 Index("{t}idx_token_revocations_expires_at", token_revocations.c.expires_at)
+Index("{t}idx_token_revocations_revoked_at", token_revocations.c.revoked_at)
 
 tenants = Table(
     "tenants",
@@ -183,6 +196,8 @@ tenants = Table(
     Column("limits", JSONB(none_as_null=True)),
     _instant("created_at", now=True),
     _instant("updated_at", now=True),
+    Column("status_reason", Text),
+    Column("administrator_id", Uuid),
     PrimaryKeyConstraint("slug", name="tenants_pkey"),
     CheckConstraint(
         f"slug ~ '^{namespace.PREFIX_PATTERN}$' AND slug !~ '__'", name="tenants_slug_check"
@@ -238,3 +253,63 @@ Index(
     unique=True,
     postgresql_where=text("status = 'signing'"),
 )
+
+work = Table(
+    "work",
+    registry_metadata,
+    Column("key", String(64, collation="C"), nullable=False),
+    Column("job", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    _instant("run_after"),
+    _instant("created_at"),
+    Column("tenant", String(24)),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("worker", String(128)),
+    _instant("lease_until", null=True),
+    Column("progress", JSONB(none_as_null=True)),
+    Column("report", JSONB(none_as_null=True)),
+    Column("last_error", Text),
+    _instant("started_at", null=True),
+    _instant("finished_at", null=True),
+    _instant("succeeded_at", null=True),
+    Column("ms", BigInteger),
+    # Beside the record, and in none: what a job needs to know and nobody may read.
+    Column("payload", JSONB(none_as_null=True)),
+    PrimaryKeyConstraint("key", name="work_pkey"),
+    _one_of("job", JobName, "work_job_check"),
+    _one_of("state", WorkState, "work_state_check"),
+)
+Index(
+    "idx_work_open",
+    work.c.run_after,
+    postgresql_where=text("state IN ('queued', 'running')"),
+)
+
+purge_log = Table(
+    "purge_log",
+    registry_metadata,
+    Column("purge_id", Uuid, nullable=False),
+    Column("tenant", String(24), nullable=False),
+    Column("partition", String(63), nullable=False),
+    _instant("lower", null=True),
+    _instant("upper"),
+    _instant("before"),
+    Column("events", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    _instant("purged_at"),
+    PrimaryKeyConstraint("purge_id", name="purge_log_pkey"),
+    UniqueConstraint("tenant", "partition", name="idx_purge_log_partition"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    registry_metadata,
+    Column("scope", String(64), nullable=False),
+    Column("key", Uuid, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("result", JSONB, nullable=False),
+    _instant("created_at"),
+    PrimaryKeyConstraint("scope", "key", name="idempotency_keys_pkey"),
+)
+Index("idx_idempotency_keys_created_at", idempotency_keys.c.created_at)

@@ -109,7 +109,7 @@ async def _furnish(database: Database) -> None:
     for tenant in (ACME, GLOBEX):
         # Partitions for the instant that the tests pass in, and for those that run by the clock.
         for instant in (NOW, system_clock()):
-            await storage.provision(tenant, instant)
+            await storage.upkeep.provision(tenant, instant)
     await storage.close()
 
 

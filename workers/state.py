@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from db.contract import Storage
+from db.records import JSONObject
+from db.registry import RegistryUnit
+from db.revocations import RevocationCache
 from db.settings import StorageSettings
+from db.upkeep import Advance
+from db.work import Doorbell, Work
+
+
+class LeaseLost(Exception):
+    """Another worker has claimed the row meanwhile: nothing more is to be changed for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """`work` is the row as it was claimed, `advance` tells how far the run is."""
+
     settings: StorageSettings
     storage: Storage
+    cache: RevocationCache
+    doorbell: Doorbell
+    work: Work
+    advance: Advance
+
+    @property
+    def tenant(self) -> str:
+        """Of a job for one tenant: its slug."""
+        assert self.work.tenant is not None, f"{self.work.job} is a job for one tenant"
+        return self.work.tenant
+
+    async def hold(self, unit: RegistryUnit) -> None:
+        """Keeps the claim until the unit ends: what it changes is changed by the last worker that
+        claimed the row, or by none. Raises LeaseLost."""
+        held = await unit.work.get(self.work.key)
+        if held is None or not held.held_by(self.work):
+            raise LeaseLost(self.work.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How many things were looked at, changed, and failed; `failures` names the failed ones."""
+    """How many things were looked at and changed; what could not be done, by name, with why."""
 
     seen: int = 0
     changed: int = 0
-    failures: tuple[str, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> JSONObject:
+        return {"seen": self.seen, "changed": self.changed, "failures": {**self.failures}}

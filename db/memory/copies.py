@@ -12,16 +12,38 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from db.contract import Wanted
-from db.records import JSON, Agent, AuditEvent, OperatorEvent, Record, Tenant, field_names, partial
+from db.records import (
+    JSON,
+    Agent,
+    AuditEvent,
+    IdempotencyKey,
+    OperatorEvent,
+    Record,
+    Tenant,
+    field_names,
+    partial,
+)
+from db.work import Work
 
-Holder = TypeVar("Holder", Agent, AuditEvent, OperatorEvent, Tenant)
+Holder = TypeVar("Holder", Agent, AuditEvent, OperatorEvent, Tenant, Work, IdempotencyKey)
 
 _HELD = {
     Agent: ("permissions", "metadata"),
     AuditEvent: ("metadata",),
     OperatorEvent: ("metadata",),
     Tenant: ("limits",),
+    Work: ("progress", "report"),
+    IdempotencyKey: ("result",),
 }
+
+
+def stored_value(value: JSON) -> JSON:
+    """As `stored`, for a value that is in no record."""
+    return _normal(value)
+
+
+def fresh_value(value: JSON) -> JSON:
+    return _copied(value)
 
 
 def stored(record: Holder) -> Holder:

@@ -11,16 +11,19 @@ from db.errors import SlugTaken
 from db.filters import TenantFilter
 from db.memory.copies import fresh, stored
 from db.memory.drafts import Draft
+from db.memory.idempotency import Keys, MemoryIdempotency, MemoryIdempotencyStore
 from db.memory.rows import Rows, Selection
 from db.memory.units import Life, Turns
+from db.memory.work import MemoryWork, MemoryWorkStore, Payloads, Works
 from db.pages import Page, PageRequest
-from db.records import OperatorEvent, SigningKey, SigningKeyStatus, Tenant
+from db.records import OperatorEvent, Purge, SigningKey, SigningKeyStatus, Tenant
 
 _EVERY = TenantFilter()
 
 Tenants = Rows[Tenant, lists.BySlug]
 OperatorEvents = Rows[OperatorEvent, lists.ById]
 SigningKeys = dict[str, SigningKey]
+Purges = Rows[Purge, lists.ById]
 
 
 class MemoryTenants:
@@ -87,6 +90,17 @@ class MemoryOperatorEventStore:
         self._draft.keep()
 
 
+class MemoryPurges:
+    def __init__(self, rows: Purges) -> None:
+        self._rows = rows
+
+    async def page(self, request: PageRequest, tenant: str | None = None) -> Page[Purge]:
+        chosen = self._rows.select(
+            matches=None if tenant is None else lambda purge: purge.tenant == tenant
+        )
+        return chosen.page(lists.purges(tenant), request, descending=True)
+
+
 class MemorySigningKeys:
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
@@ -122,11 +136,15 @@ class MemoryRegistryUnit:
         self.tenants = MemoryTenantStore(registry.tenant_rows, life)
         self.operator_events = MemoryOperatorEventStore(registry.operator_event_rows, life)
         self.signing_keys = MemorySigningKeyStore(registry.keys, life)
+        self.work = MemoryWorkStore(registry.work_rows, registry.payloads, life)
+        self.idempotency = MemoryIdempotencyStore(registry.idempotency_keys, life)
 
     def keep(self) -> None:
         self.tenants.keep()
         self.operator_events.keep()
         self.signing_keys.keep()
+        self.work.keep()
+        self.idempotency.keep()
 
 
 class MemoryRegistry:
@@ -134,10 +152,17 @@ class MemoryRegistry:
         self.tenant_rows: Tenants = Rows(lists.tenant_position)
         self.operator_event_rows: OperatorEvents = Rows(lists.operator_event_position)
         self.keys: SigningKeys = {}
+        self.work_rows: Works = Rows(lists.work_position)
+        self.payloads: Payloads = {}
+        self.purge_rows: Purges = Rows(lists.purge_position)
+        self.idempotency_keys: Keys = {}
         self._turns = Turns()
         self.tenants = MemoryTenants(self.tenant_rows)
         self.operator_events = MemoryOperatorEvents(self.operator_event_rows)
         self.signing_keys = MemorySigningKeys(self.keys)
+        self.work = MemoryWork(self.work_rows)
+        self.purges = MemoryPurges(self.purge_rows)
+        self.idempotency = MemoryIdempotency(self.idempotency_keys)
 
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[MemoryRegistryUnit]:

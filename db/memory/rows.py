@@ -41,6 +41,9 @@ class Rows(Generic[R, P]):
         """In ascending order."""
         return [self._rows[position[-1]] for position in self._groups.get(group, ())]
 
+    def every(self) -> Sequence[R]:
+        return list(self._rows.values())
+
     def put(self, row: R) -> None:
         position = self.position(row)
         if position[-1] not in self._rows:

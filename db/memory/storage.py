@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
-from uuid import UUID
 
 from db.errors import TenantNotProvisioned
-from db.memory.agents import Agents, MemoryAgents, MemoryAgentStore
-from db.memory.audit import AuditEvents, MemoryAudit, MemoryAuditStore
-from db.memory.credentials import Credentials, MemoryCredentials, MemoryCredentialStore
+from db.memory.agents import MemoryAgents, MemoryAgentStore
+from db.memory.audit import MemoryAudit, MemoryAuditStore
+from db.memory.credentials import MemoryCredentials, MemoryCredentialStore
 from db.memory.registry import MemoryRegistry, MemoryRegistryUnit
 from db.memory.revocations import MemoryRevocations, MemoryRevocationStore
-from db.memory.units import Life, Turns
+from db.memory.tables import Tables
+from db.memory.units import Life
+from db.memory.upkeep import MemoryUpkeep
 from db.namespace import TenantPrefix
-from db.records import Revocation
-
-REVISION = "memory"
-
-
-class _Tables:
-    """One tenant's."""
-
-    def __init__(self) -> None:
-        self.agents = Agents()
-        self.credentials = Credentials()
-        self.audit = AuditEvents()
-        self.revocations: dict[UUID, Revocation] = {}
-        self.turns = Turns()
 
 
 class MemoryReader:
@@ -57,7 +43,7 @@ class MemoryReader:
 
 
 class MemoryUnit:
-    def __init__(self, tables: _Tables, life: Life) -> None:
+    def __init__(self, tables: Tables, life: Life) -> None:
         self.agents = MemoryAgentStore(tables.agents, life)
         self.credentials = MemoryCredentialStore(tables.credentials, self.agents, life)
         self.audit = MemoryAuditStore(tables.audit, life)
@@ -75,7 +61,7 @@ class MemoryUnit:
 
 class MemoryStorage:
     def __init__(self) -> None:
-        self._tenants: dict[TenantPrefix, _Tables] = {}
+        self._tenants: dict[TenantPrefix, Tables] = {}
         self._registry = MemoryRegistry()
 
     def read(self, tenant: TenantPrefix) -> MemoryReader:
@@ -97,17 +83,16 @@ class MemoryStorage:
     def registry_unit(self) -> AbstractAsyncContextManager[MemoryRegistryUnit]:
         return self._registry.unit()
 
-    def tables(self, tenant: TenantPrefix) -> _Tables:
+    def tables(self, tenant: TenantPrefix) -> Tables:
         """Raises TenantNotProvisioned."""
         tables = self._tenants.get(tenant)
         if tables is None:
             raise TenantNotProvisioned(f"the tenant {tenant} was never provisioned")
         return tables
 
-    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
-        if tenant not in self._tenants:
-            self._tenants[tenant] = _Tables()
-        return REVISION
+    @property
+    def upkeep(self) -> MemoryUpkeep:
+        return MemoryUpkeep(self._tenants, self._registry)
 
     async def check(self) -> None:
         """A process that can ask has its memory."""

@@ -12,10 +12,12 @@ from db.filters import TenantFilter
 from db.lists import ById, BySlug
 from db.pages import Page, PageRequest
 from db.postgres.connections import Changing, Reading
+from db.postgres.idempotency import PostgresIdempotencyReader, PostgresIdempotencyStore
 from db.postgres.listing import Listing, Parameters, among, given
-from db.postgres.rows import OPERATOR_EVENTS, SIGNING_KEYS, TENANTS, parameters
-from db.records import OperatorEvent, SigningKey, SigningKeyStatus, Tenant
-from db.tables import operator_events, signing_keys, tenants
+from db.postgres.rows import OPERATOR_EVENTS, PURGES, SIGNING_KEYS, TENANTS, parameters
+from db.postgres.work import PostgresWorkReader, PostgresWorkStore
+from db.records import OperatorEvent, Purge, SigningKey, SigningKeyStatus, Tenant
+from db.tables import operator_events, purge_log, signing_keys, tenants
 
 _TENANTS: Listing[Tenant, BySlug] = Listing(
     (tenants.c.slug,), {"status": among(tenants.c.status, "status")}, descending=False
@@ -28,6 +30,9 @@ _NEVER_CHANGES = ("slug", "created_at")
 
 _OPERATOR_EVENTS: Listing[OperatorEvent, ById] = Listing(
     (operator_events.c.event_id,), {}, descending=True
+)
+_PURGES: Listing[Purge, ById] = Listing(
+    (purge_log.c.purge_id,), {"tenant": purge_log.c.tenant == bindparam("tenant")}, descending=True
 )
 _APPEND = insert(operator_events).on_conflict_do_nothing()
 
@@ -87,11 +92,29 @@ class PostgresSigningKeyReader:
         return [SIGNING_KEYS.record(row) for row in await self._reading.rows(_KEYS, {})]
 
 
+class PostgresPurgeReader:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def page(self, request: PageRequest, tenant: str | None = None) -> Page[Purge]:
+        return await _PURGES.page(
+            self._reading,
+            lists.purges(tenant),
+            request,
+            given(tenant=tenant),
+            PURGES.names,
+            PURGES.record,
+        )
+
+
 class PostgresRegistryReader:
     def __init__(self, reading: Reading) -> None:
         self.tenants = PostgresTenantDirectory(reading)
         self.operator_events = PostgresOperatorEventReader(reading)
         self.signing_keys = PostgresSigningKeyReader(reading)
+        self.work = PostgresWorkReader(reading)
+        self.purges = PostgresPurgeReader(reading)
+        self.idempotency = PostgresIdempotencyReader(reading)
 
 
 class PostgresTenantStore:
@@ -135,6 +158,8 @@ class PostgresRegistryUnit:
         self.tenants = PostgresTenantStore(changing)
         self.operator_events = PostgresOperatorEventStore(changing)
         self.signing_keys = PostgresSigningKeyStore(changing)
+        self.work = PostgresWorkStore(changing)
+        self.idempotency = PostgresIdempotencyStore(changing)
 
 
 def _given(filter: TenantFilter) -> Parameters:

@@ -19,19 +19,24 @@ from db.postgres.partitions import audit_partitions
 _READ = frozenset({"SELECT"})
 _APPEND = frozenset({"SELECT", "INSERT"})
 _CHANGE = frozenset({"SELECT", "INSERT", "UPDATE"})
+_SWEEP = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _NOTHING: frozenset[str] = frozenset()
 
 _REGISTRY = {
     "tenants": _CHANGE,
     "operator_events": _APPEND,
     "signing_keys": _CHANGE,
+    "work": _CHANGE,
+    "idempotency_keys": _SWEEP,
     "migration_log": _READ,
+    "purge_log": _READ,
     REGISTRY_VERSION_TABLE: _READ,
 }
 _TENANT = {
     "agents": _CHANGE,
     "credentials": _CHANGE,
     "audit_events": _APPEND,
+    # Never DELETE: whoever could, could bring a revoked token back.
     "token_revocations": _APPEND,
 }
 

@@ -21,7 +21,9 @@ from db.records import (
     Credential,
     CredentialStatus,
     DeploymentEnv,
+    IdempotencyKey,
     OperatorEvent,
+    Purge,
     Record,
     Revocation,
     Severity,
@@ -32,6 +34,7 @@ from db.records import (
     field_names,
     partial,
 )
+from db.work import JobName, Work, WorkState
 
 Decode = Callable[[Any], object]
 
@@ -111,10 +114,22 @@ OPERATOR_EVENTS = Codec(
     OperatorEvent, tables.operator_events, ("event_id",), {"outcome": AuditOutcome}
 )
 SIGNING_KEYS = Codec(SigningKey, tables.signing_keys, ("kid",), {"status": SigningKeyStatus})
+WORK = Codec(Work, tables.work, ("key",), {"job": JobName, "state": WorkState})
+PURGES = Codec(Purge, tables.purge_log, ("purge_id",), {})
+IDEMPOTENCY_KEYS = Codec(IdempotencyKey, tables.idempotency_keys, ("scope", "key"), {})
 
 
 def parameters(
-    record: Agent | Credential | AuditEvent | Revocation | Tenant | OperatorEvent | SigningKey,
+    record: Agent
+    | Credential
+    | AuditEvent
+    | Revocation
+    | Tenant
+    | OperatorEvent
+    | SigningKey
+    | Work
+    | Purge
+    | IdempotencyKey,
 ) -> dict[str, object]:
     """A record's fields as what the driver takes: lists for tuples."""
     return {

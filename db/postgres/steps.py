@@ -8,12 +8,9 @@ is as it was before and the failure gets its line afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from time import perf_counter
-from typing import TypeAlias
 
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,23 +21,7 @@ from db.postgres.owner import change, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
 from db.postgres.roles import grant
 from db.tables import migration_log, tenants
-
-
-class Change(StrEnum):
-    APPLIED = "applied"
-    SKIPPED = "skipped"
-    REVERTED = "reverted"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one revision of one subject: a tenant's slug, or `registry`."""
-
-    subject: str
-    revision: str
-    change: Change
-    error: str | None = None
+from db.upkeep import Change, Outcome, Report
 
 
 class RevisionFailed(MigrationFailed):
@@ -49,9 +30,6 @@ class RevisionFailed(MigrationFailed):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(f"{outcome.subject} {outcome.revision}: {outcome.error}")
         self.outcome = outcome
-
-
-Report: TypeAlias = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import migrations
-from db.contract import RegistryReader, RegistryUnit, TenantReader, UnitOfWork
+from db.contract import TenantReader, UnitOfWork
 from db.errors import Misconfigured, Misused, Unavailable
 from db.namespace import TenantPrefix
 from db.postgres.agents import PostgresAgentReader, PostgresAgentStore
@@ -21,6 +20,8 @@ from db.postgres.engine import name_tenants
 from db.postgres.faults import translated
 from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit
 from db.postgres.revocations import PostgresRevocationReader, PostgresRevocationStore
+from db.postgres.upkeep import PostgresUpkeep
+from db.registry import RegistryReader, RegistryUnit
 from db.settings import StorageSettings
 
 
@@ -45,6 +46,9 @@ class PostgresStorage:
         self._writers = _engine_at(engine, "READ COMMITTED")
         self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
         self._registry = PostgresRegistryReader(Reading(self._readers, None))
+        # Tables belong to the owner role, which an engine handed over knows only if it is that.
+        handed_over = not owns_engine and settings.database_owner_url is None
+        self._upkeep = PostgresUpkeep(engine if handed_over else settings)
 
     def read(self, tenant: TenantPrefix) -> TenantReader:
         return _Reader(tenant, Reading(self._readers, tenant))
@@ -63,12 +67,9 @@ class PostgresStorage:
         async with self._changing(None) as changing:
             yield PostgresRegistryUnit(changing)
 
-    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
-        # Tables belong to the owner role, which an engine handed over knows only if it is that.
-        handed_over = not self._owns_engine and self._settings.database_owner_url is None
-        return await migrations.provision(
-            self._engine if handed_over else self._settings, tenant, now
-        )
+    @property
+    def upkeep(self) -> PostgresUpkeep:
+        return self._upkeep
 
     async def check(self) -> None:
         with translated(None):

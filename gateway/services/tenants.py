@@ -96,7 +96,7 @@ class TenantService:
                 )
             )
         try:
-            revision = await self._storage.provision(tenant.prefix, call.now)
+            revision = await self._storage.upkeep.provision(tenant.prefix, call.now)
             await self._admit(call, tenant, administrator, credential)
         except BaseException as error:
             # Cancelled too, it is to be seen what became of the tenant.

@@ -30,7 +30,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
     for tenant in (ACME, GLOBEX):
         # A database has them already; a new process has nothing.
         if await opened.registry.tenants.get(tenant.value) is None:
-            await opened.provision(tenant, NOW)
+            await opened.upkeep.provision(tenant, NOW)
             async with opened.registry_unit() as unit:
                 await unit.tenants.add(new_tenant(tenant.value))
     yield opened

@@ -61,7 +61,7 @@ class SideBySide(RuleBasedStateMachine):
     async def open(self) -> tuple[Storage, Storage]:
         memory = await open_storage(StorageSettings.load())
         for tenant in (ACME, GLOBEX):
-            await memory.provision(tenant, NOW)
+            await memory.upkeep.provision(tenant, NOW)
             async with memory.registry_unit() as unit:
                 await unit.tenants.add(new_tenant(tenant.value))
         return memory, await open_storage(

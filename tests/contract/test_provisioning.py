@@ -48,7 +48,7 @@ async def test_provisioning_makes_an_empty_tenant_and_leaves_the_registry_alone(
     storage: Storage,
 ) -> None:
     before = await items(storage.registry.tenants.page)
-    revision = await storage.provision(UNKNOWN, NOW)
+    revision = await storage.upkeep.provision(UNKNOWN, NOW)
     assert 1 <= len(revision) <= 64
     assert await items(storage.read(UNKNOWN).agents.page) == []
     agent = new_agent()
@@ -60,15 +60,15 @@ async def test_provisioning_makes_an_empty_tenant_and_leaves_the_registry_alone(
 async def test_provisioning_again_is_harmless(storage: Storage) -> None:
     agent, event = new_agent(), new_event()
     await put(storage, ACME, agent, event)
-    first = await storage.provision(ACME, NOW)
-    assert await storage.provision(ACME, after(60)) == first
+    first = await storage.upkeep.provision(ACME, NOW)
+    assert await storage.upkeep.provision(ACME, after(60)) == first
     assert await items(storage.read(ACME).agents.page) == [agent]
     assert await storage.read(ACME).audit.get(event.event_id, NOW) == event
 
 
 async def test_a_reader_made_before_its_tenant_reads_it_afterwards(storage: Storage) -> None:
     reader = storage.read(UNKNOWN)
-    await storage.provision(UNKNOWN, NOW)
+    await storage.upkeep.provision(UNKNOWN, NOW)
     assert await reader.agents.count() == 0
 
 

@@ -28,7 +28,7 @@ async def test_storage_is_in_memory_unless_the_settings_say_otherwise(database: 
     storage = await open_storage(StorageSettings.load())
     with pytest.raises(TenantNotProvisioned):
         await storage.read(ACME).agents.count()
-    await storage.provision(ACME, NOW)
+    await storage.upkeep.provision(ACME, NOW)
     assert not await kept_by_another(storage, database)
 
 

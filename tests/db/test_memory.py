@@ -15,8 +15,8 @@ from tests.contract.paging import EVERYTHING
 
 async def test_two_storages_share_nothing() -> None:
     one, other = [await open_storage(StorageSettings.load()) for _ in range(2)]
-    assert await one.provision(ACME, NOW) == "memory"
-    await other.provision(ACME, NOW)
+    assert await one.upkeep.provision(ACME, NOW) == "memory"
+    await other.upkeep.provision(ACME, NOW)
     await put(one, ACME, new_agent())
     assert await one.read(ACME).agents.count() == 1
     assert await other.read(ACME).agents.count() == 0
@@ -24,7 +24,7 @@ async def test_two_storages_share_nothing() -> None:
 
 async def test_rows_added_in_any_order_are_kept_in_theirs() -> None:
     storage = await open_storage(StorageSettings.load())
-    await storage.provision(ACME, NOW)
+    await storage.upkeep.provision(ACME, NOW)
     rows = [
         new_agent(agent_id=UUID(int=place), created_at=NOW + place // 3 * MICROSECOND)
         for place in range(100)

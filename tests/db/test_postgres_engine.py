@@ -87,7 +87,7 @@ async def test_no_parameter_of_ours_is_in_the_log_of_the_applications_engine(
 async def test_tables_are_made_through_the_owner_of_the_settings(handed_over: Storage) -> None:
     """The engine handed over is the application's role, which may make no table."""
     initech = new_tenant("initech").prefix
-    await handed_over.provision(initech, NOW)
+    await handed_over.upkeep.provision(initech, NOW)
     assert await handed_over.read(initech).agents.count() == 0
 
 
@@ -96,7 +96,7 @@ async def test_an_engine_of_the_owner_makes_tables_itself(database: Database) ->
     storage = await open_storage(StorageSettings.load(), owner)
     initech = new_tenant("initech").prefix
     try:
-        await storage.provision(initech, NOW)
+        await storage.upkeep.provision(initech, NOW)
         assert await storage.read(initech).agents.count() == 0
         await storage.check()
     finally:
@@ -145,7 +145,7 @@ async def _pooled(server: Postgres, folder: Path) -> AsyncIterator[str]:
     direct = StorageSettings.load(database_url=server.url())
     await migrate(direct, now=NOW)
     async with opened(direct) as storage:
-        await storage.provision(ACME, NOW)
+        await storage.upkeep.provision(ACME, NOW)
     async with pooler(folder, server.home / "socket" / ".s.PGSQL.5432", size=3):
         yield f"postgresql://postgres@/postgres?host={folder}"
 

@@ -116,7 +116,7 @@ async def test_the_registry_does_not_answer_without_the_server(unreachable: Stor
         unreachable.registry.operator_events.page(PageRequest()),
         unreachable.registry.signing_keys.all(),
         _append(unreachable),
-        unreachable.provision(ACME, NOW),
+        unreachable.upkeep.provision(ACME, NOW),
     ):
         with pytest.raises(Unavailable):
             await answer

@@ -47,7 +47,7 @@ KEYS = (TOKEN_KEY, CREDENTIAL_KEY, AGENT_KEY, TENANT_KEY)
 async def storage() -> AsyncIterator[Storage]:
     """Where the token of `_accepts` is good."""
     made = await open_storage(StorageSettings.load())
-    await made.provision(ACME, NOW)
+    await made.upkeep.provision(ACME, NOW)
     agent = new_agent(agent_id=AGENT, token_generation=3)
     await put(made, ACME, agent, new_credential(AGENT, credential_id=CREDENTIAL))
     yield made

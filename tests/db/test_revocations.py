@@ -56,7 +56,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
     """With the tables of acme and globex."""
     async with opened(settings) as storage:
         for tenant in (ACME, GLOBEX):
-            await storage.provision(tenant, NOW)
+            await storage.upkeep.provision(tenant, NOW)
         yield storage
 
 

@@ -154,7 +154,7 @@ async def test_ten_tenants_at_once_over_one_small_pool_never_mix(
     storage = await open_storage(settings)
     slugs = [TenantPrefix(f"team{number}") for number in range(10)]
     for tenant in slugs:
-        await storage.provision(tenant, NOW)
+        await storage.upkeep.provision(tenant, NOW)
 
     async def live(tenant: TenantPrefix) -> list[set[str]]:
         seen = []

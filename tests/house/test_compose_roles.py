@@ -120,7 +120,7 @@ async def test_the_owner_migrates_and_the_application_serves(made: Made) -> None
     agent = new_agent()
     await put(storage, ACME, agent)
     assert await storage.read(ACME).agents.get(agent.agent_id) == agent
-    await storage.provision(ACME, NOW)
+    await storage.upkeep.provision(ACME, NOW)
     await put(storage, ACME, new_event(agent_id=agent.agent_id))
     await storage.close()
 

@@ -1,0 +1,40 @@
+"""What is done to the tables themselves, by the role that owns them: the door to those rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from db import migrations
+from db.namespace import TenantPrefix
+from db.postgres.owner import Source
+from db.records import Purge
+from db.upkeep import Advance, Summary
+
+
+class PostgresUpkeep:
+    """`db.upkeep.Upkeep`, with a connection of the owner role for each call."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
+        return await migrations.provision(self._source, tenant, now)
+
+    async def migrate(self, now: datetime, advance: Advance) -> Summary:
+        return await migrations.migrate(self._source, now=now)
+
+    async def ensure_months(self, tenant: TenantPrefix, now: datetime) -> Sequence[str]:
+        return await migrations.ensure_partitions(self._source, tenant, now)
+
+    async def purge(self, tenant: TenantPrefix, before: datetime, now: datetime) -> Sequence[Purge]:
+        raise NotImplementedError
+
+    async def sweep_revocations(self, tenant: TenantPrefix, before: datetime) -> int:
+        raise NotImplementedError
+
+    async def drop(self, tenant: TenantPrefix) -> None:
+        raise NotImplementedError
+
+    async def kind(self) -> str:
+        raise NotImplementedError
