@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, distinct_on, insert
 
 from db import lists
 from db.filters import WorkFilter
@@ -70,7 +70,7 @@ _COUNTS = (
 _LAST = (
     select(*_COLUMNS)
     .where(work.c.finished_at.is_not(None))
-    .distinct(work.c.job)
+    .ext(distinct_on(work.c.job))
     .order_by(work.c.job, work.c.finished_at.desc(), work.c.key.desc())
 )
 
