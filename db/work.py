@@ -131,7 +131,7 @@ def cancelled(work: Work) -> Work | None:
     return None if work.state is WorkState.RUNNING else replace(work, state=WorkState.CANCELLED)
 
 
-def claimed(work: Work, worker: str, now: datetime) -> Work | None:
+def claimed(work: Work, worker: str, now: datetime, lease: timedelta = LEASE) -> Work | None:
     """Running under a lease from `now`; None when it is not due."""
     if not work.due(now):
         return None
@@ -139,7 +139,7 @@ def claimed(work: Work, worker: str, now: datetime) -> Work | None:
         work,
         state=WorkState.RUNNING,
         worker=worker,
-        lease_until=now + LEASE,
+        lease_until=now + lease,
         attempts=work.attempts + 1,
         fence=work.fence + 1,
         progress=None,
@@ -147,9 +147,11 @@ def claimed(work: Work, worker: str, now: datetime) -> Work | None:
     )
 
 
-def renewed(work: Work, now: datetime, progress: JSONObject | None) -> Work:
+def renewed(
+    work: Work, now: datetime, progress: JSONObject | None, lease: timedelta = LEASE
+) -> Work:
     """Still at it."""
-    return replace(work, lease_until=now + LEASE, progress=progress)
+    return replace(work, lease_until=now + lease, progress=progress)
 
 
 def released(work: Work, now: datetime) -> Work:

@@ -1,0 +1,73 @@
+"""One job is queued and run, with the time passed in: what the tests of jobs begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from db.contract import Storage
+from db.revocations import NoCache, RevocationCache
+from db.settings import StorageSettings
+from db.work import Doorbell, JobName, Work, new_work, requeued, work_key
+from workers.run import Runner
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+@dataclass
+class Bell:
+    """Remembers for what it was rung."""
+
+    rung: list[str] = field(default_factory=list)
+
+    async def ring(self, *keys: str) -> None:
+        self.rung += keys
+
+
+async def queue(storage: Storage, job: JobName, now: datetime, tenant: str | None = None) -> str:
+    """The key of the job's row, which is due at `now` unless it runs."""
+    key = work_key(job, tenant)
+    async with storage.registry_unit() as unit:
+        if not await unit.work.add(new_work(job, now, tenant, after=now)):
+            held = await unit.work.get(key)
+            assert held is not None
+            await unit.work.save(requeued(held, now))
+    return key
+
+
+async def perform(
+    storage: Storage,
+    settings: StorageSettings,
+    job: JobName,
+    now: datetime,
+    tenant: str | None = None,
+    *,
+    cache: RevocationCache | None = None,
+    doorbell: Doorbell | None = None,
+) -> Work:
+    """Queues the job for `now` and runs it once, by the program's own list; the row as it was
+    left. A payload that was sealed beside the row before is there for the job."""
+    key = await queue(storage, job, now, tenant)
+    runner = Runner(
+        settings=settings,
+        storage=storage,
+        cache=cache or NoCache(),
+        doorbell=doorbell or Bell(),
+        clock=Clock(now),
+        name="test",
+    )
+    ended = await runner.run(key)
+    assert ended is not None, f"{key} was not due, or its claim was lost"
+    return ended
