@@ -157,6 +157,7 @@ async def test_a_downgrade_that_fails_leaves_the_tables_as_they_were(database: D
         await connection.exec_driver_sql(
             "CREATE VIEW relies AS SELECT jti FROM acme_token_revocations"
         )
+    await migrations.downgrade(settings(database), "acme", TENANTS[3], now=NOW)
     before = await everything(database.owner_url)
 
     with pytest.raises(MigrationFailed, match="acme 0004_create_token_revocations: cannot drop"):

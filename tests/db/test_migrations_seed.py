@@ -73,7 +73,7 @@ COLUMNS: dict[str, list[tuple[str, str, bool, str | None]]] = {
     ],
 }
 
-# Index → whether it is UNIQUE, and what it is on.
+# Index → whether it is UNIQUE, and what it is on. Added to them: where, and when, tokens were cut.
 INDEXES = {
     "agents": {
         "acme_agents_pkey": (True, "agent_id"),
@@ -82,12 +82,14 @@ INDEXES = {
         "acme_idx_agents_owner": (False, "owner"),
         "acme_idx_agents_agent_type": (False, "agent_type"),
         "acme_idx_agents_created_at": (False, "created_at DESC"),
+        "acme_idx_agents_cut_at": (False, "updated_at WHERE (token_generation > 0)"),
     },
     "credentials": {
         "acme_credentials_pkey": (True, "credential_id"),
         "acme_idx_credentials_client_id": (False, "client_id"),
         "acme_idx_credentials_status": (False, "status"),
         "acme_idx_credentials_created_at": (False, "created_at DESC"),
+        "acme_idx_credentials_revoked_at": (False, "revoked_at WHERE (revoked_at IS NOT NULL)"),
     },
     "audit_events": {
         "acme_audit_events_pkey": (True, "event_id"),
@@ -99,6 +101,7 @@ INDEXES = {
     "token_revocations": {
         "acme_token_revocations_pkey": (True, "jti"),
         "acme_idx_token_revocations_expires_at": (False, "expires_at"),
+        "acme_idx_token_revocations_revoked_at": (False, "revoked_at"),
     },
 }
 
@@ -148,7 +151,10 @@ async def test_a_table_has_the_indexes_of_the_specification_with_the_prefix_in_f
     )
 
     on = {
-        name: (unique, str(definition).partition(" USING btree (")[2].removesuffix(")"))
+        name: (
+            unique,
+            re.sub(r"^\((.*?)\)", r"\1", str(definition).partition(" USING btree ")[2]),
+        )
         for name, unique, definition in found
     }
     assert on == INDEXES[table]
