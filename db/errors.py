@@ -7,6 +7,7 @@ AgentIdPError
 │   ├── NotFound           unknown, foreign and malformed ids alike
 │   ├── EmailTaken         the address belongs to an agent, decommissioned ones included
 │   ├── SlugTaken          the slug is in use, or was
+│   ├── IdempotencyKeyReused  the caller's key names another request of its own
 │   ├── AgentNotActive     the act needs an active agent
 │   ├── InvalidTransition  the status cannot change that way
 │   ├── CredentialNotActive  already revoked or expired
@@ -71,6 +72,10 @@ class EmailTaken(Refused):
 
 class SlugTaken(Refused):
     code = "SLUG_TAKEN"
+
+
+class IdempotencyKeyReused(Refused):
+    code = "IDEMPOTENCY_KEY_REUSED"
 
 
 class AgentNotActive(Refused):

@@ -12,7 +12,7 @@ from db.errors import AgentIdPError
 from gateway.graphql.schema import sdl
 from gateway.server import serve
 from gateway.settings import GatewaySettings
-from gateway.wiring import assemble
+from gateway.wiring import started
 
 
 def main() -> int:
@@ -32,11 +32,8 @@ def main() -> int:
 
 
 async def _serve(settings: GatewaySettings) -> None:
-    gateway = await assemble(settings)
-    try:
+    async with started(settings) as gateway:
         await serve(gateway)
-    finally:
-        await gateway.close()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from gateway.graphql.controller import graphql
 from gateway.health import live, ready
 from gateway.oauth.endpoints import metadata, oauth
 from gateway.settings import GatewaySettings
-from gateway.wiring import Gateway, assemble
+from gateway.wiring import Gateway, QueueOpener, started
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,16 +27,12 @@ def create_app(
     clock: Clock = system_clock,
     engine: AsyncEngine | None = None,
     hasher: SecretHasher | None = None,
+    queue: QueueOpener | None = None,
 ) -> Litestar:
     """An application that opens its stores when it starts and closes them when it stops."""
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Gateway]:
-        gateway = await assemble(settings, clock=clock, engine=engine, hasher=hasher)
-        try:
-            yield gateway
-        finally:
-            await gateway.close()
+    def opened() -> AbstractAsyncContextManager[Gateway]:
+        return started(settings, clock=clock, engine=engine, hasher=hasher, queue=queue)
 
     return application(settings, opened)
 

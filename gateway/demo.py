@@ -10,17 +10,21 @@ import os
 import secrets
 import sys
 
+import anyio
 import uvloop
 
 from db import log
-from db.errors import AgentIdPError, SlugTaken
+from db.errors import AgentIdPError, Misconfigured, SlugTaken
+from db.records import TenantStatus
 from gateway.auth.principal import Operator
 from gateway.server import serve
 from gateway.services.call import Call
 from gateway.settings import GatewaySettings
-from gateway.wiring import Gateway, assemble
+from gateway.wiring import Gateway, started
 
 TENANT = "demo"
+_PATIENCE = 60  # seconds; five attempts are over by then
+_POLL = 0.02
 
 
 def main() -> int:
@@ -36,24 +40,42 @@ def main() -> int:
 
 
 async def _run(settings: GatewaySettings) -> None:
-    gateway = await assemble(settings)
-    try:
+    async with started(settings) as gateway:
         client_id, client_secret = await _onboard(gateway)
+        await _made(gateway)
         operator = settings.operator_token.get_secret_value() if settings.operator_token else ""
         text = banner(settings.issuer_base, operator, client_id, client_secret)
         await serve(gateway, lambda: print(text, flush=True))
-    finally:
-        await gateway.close()
 
 
 async def _onboard(gateway: Gateway) -> tuple[str, str]:
     call = Call.make(Operator(), gateway.clock(), "127.0.0.1", "make run", "make-run")
     try:
-        fresh = await gateway.tenants.onboard(call, TENANT, "Demo", "admin@demo.example")
+        fresh = await gateway.onboarding.onboard(call, TENANT, "Demo", "admin@demo.example")
     except SlugTaken:
         # Its secret was shown when it was made, and is kept nowhere.
         return _UNKNOWN_CLIENT, "$CLIENT_SECRET"
-    return str(fresh.administrator.agent_id), fresh.secret
+    assert fresh.secret is not None, "only a repetition has none"
+    return str(fresh.client_id), fresh.secret
+
+
+async def _made(gateway: Gateway) -> None:
+    """Waits while the demo tenant is being made. Raises Misconfigured."""
+    with anyio.move_on_after(_PATIENCE):
+        while True:
+            tenant = await gateway.tenants.get(TENANT)
+            assert tenant is not None, "a tenant's row is never deleted"
+            if tenant.status is TenantStatus.FAILED:
+                raise Misconfigured(
+                    f"the tenant {TENANT} could not be made: {tenant.status_reason}"
+                )
+            if tenant.status is not TenantStatus.PROVISIONING:
+                return
+            await anyio.sleep(_POLL)
+    raise Misconfigured(
+        f"the tenant {TENANT} is still not made after {_PATIENCE} s: with a REDIS_URL that is for"
+        " a worker to do, `python -m workers`"
+    )
 
 
 def banner(public_url: str, operator_token: str, client_id: str, client_secret: str) -> str:

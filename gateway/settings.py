@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from db.settings import Environment, StorageSettings
+from db.settings import MEMORY, Environment, StorageSettings
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _MIN_SECRET = 32
@@ -124,9 +124,10 @@ class GatewaySettings(StorageSettings):
                 )
             if self.operator_token is None:
                 problems.append("ENVIRONMENT=production needs OPERATOR_TOKEN")
-            if not self.in_memory and self.database_owner_url is None:
+            if not self.in_memory and self.redis_url == MEMORY and not self.database_owner_url:
                 problems.append(
-                    "ENVIRONMENT=production needs DATABASE_OWNER_URL, to make a new tenant's tables"
+                    "ENVIRONMENT=production needs DATABASE_OWNER_URL with REDIS_URL=memory://: the"
+                    " gateway is its own worker then, and makes the tables"
                 )
             public = urlsplit(self.public_url)
             if public.scheme != "https" and public.hostname not in _LOOPBACK:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from db.backends import open_storage
 from db.clock import Clock, system_clock
 from db.contract import Storage
-from db.revocations import Revocations, open_cache
+from db.revocations import RevocationCache, Revocations, open_cache
+from db.settings import StorageSettings
 from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import ClientAuthenticator
 from gateway.auth.keys import load_keys
@@ -20,12 +23,16 @@ from gateway.auth.tokens import TokenAuthority
 from gateway.services.agents import AgentService
 from gateway.services.audit import AuditService
 from gateway.services.credentials import CredentialService
+from gateway.services.onboarding import OnboardingService
 from gateway.services.tenants import TenantService
 from gateway.services.tokens import TokenService
 from gateway.settings import GatewaySettings
+from workers.queue import Queue, open_queue
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+QueueOpener: TypeAlias = Callable[[StorageSettings, Storage, RevocationCache, Clock], Queue]
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +45,7 @@ class Gateway:
     clock: Clock
     storage: Storage
     revocations: Revocations
+    queue: Queue
     authority: TokenAuthority
     authenticator: Authenticator
     agents: AgentService
@@ -45,8 +53,11 @@ class Gateway:
     tokens: TokenService
     audit: AuditService
     tenants: TenantService
+    onboarding: OnboardingService
 
     async def close(self) -> None:
+        # What runs in this process needs the others until it has ended.
+        await self.queue.close()
         await self.revocations.close()
         await self.storage.close()
 
@@ -57,9 +68,11 @@ async def assemble(
     clock: Clock = system_clock,
     engine: AsyncEngine | None = None,
     hasher: SecretHasher | None = None,
+    queue: QueueOpener | None = None,
 ) -> Gateway:
     """Opens the stores and puts the parts together. `engine` is the application's own, if it has
-    one; `hasher` a cheaper one, for tests. Raises Misconfigured, Unavailable."""
+    one; `hasher` a cheaper one and `queue` a predictable one, for tests. Raises Misconfigured,
+    Unavailable."""
     if engine is None and not settings.in_memory and settings.migrate_at_start:
         await _migrate(settings, clock())
     storage = await open_storage(settings, engine)
@@ -68,7 +81,9 @@ async def assemble(
     except BaseException:
         await storage.close()
         raise
-    revocations = Revocations(storage, open_cache(settings.redis_url), settings.token_ttl_seconds)
+    cache = open_cache(settings.redis_url)
+    revocations = Revocations(storage, cache, settings.token_ttl_seconds)
+    opened = (queue or open_queue)(settings, storage, cache, clock)
     authority = TokenAuthority(keys, settings.issuer_base, settings.token_ttl_seconds)
     operator = settings.operator_token
     authenticator = Authenticator(
@@ -81,14 +96,34 @@ async def assemble(
         clock=clock,
         storage=storage,
         revocations=revocations,
+        queue=opened,
         authority=authority,
         authenticator=authenticator,
         agents=AgentService(storage, revocations),
         credentials=CredentialService(storage, revocations, hasher),
         tokens=TokenService(storage, authority, authenticator, clients, revocations),
         audit=AuditService(storage, settings.audit_retention_days),
-        tenants=TenantService(storage, hasher),
+        tenants=TenantService(storage),
+        onboarding=OnboardingService(storage, hasher, opened),
     )
+
+
+@asynccontextmanager
+async def started(
+    settings: GatewaySettings,
+    *,
+    clock: Clock = system_clock,
+    engine: AsyncEngine | None = None,
+    hasher: SecretHasher | None = None,
+    queue: QueueOpener | None = None,
+) -> AsyncIterator[Gateway]:
+    """A gateway that works until the block is left. Raises as `assemble`."""
+    gateway = await assemble(settings, clock=clock, engine=engine, hasher=hasher, queue=queue)
+    try:
+        await gateway.queue.start()
+        yield gateway
+    finally:
+        await gateway.close()
 
 
 async def _migrate(settings: GatewaySettings, now: datetime) -> None:

@@ -29,6 +29,7 @@ from gateway.services.call import Call
 from gateway.services.profiles import NewAgent
 from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway
+from tests.prompt import PromptQueue
 from tests.servers.databases import Database
 
 OPERATOR_TOKEN = "the-operator-of-this-suite-and-nobody-else"
@@ -69,14 +70,16 @@ class RunningGateway:
     client: httpx.AsyncClient
     gateway: Gateway
     clock: ManualClock
+    queue: PromptQueue
     operator_token: str = OPERATOR_TOKEN
 
     async def onboard(self, slug: str = "acme") -> Client:
-        """A new tenant; the client is its first administrator."""
-        made = await self.gateway.tenants.onboard(
+        """A new tenant, which is active by now; the client is its first administrator."""
+        made = await self.gateway.onboarding.onboard(
             self.call(Operator()), slug, f"{slug} at work", f"admin@{slug}.example"
         )
-        return Client(slug, str(made.administrator.agent_id), made.secret)
+        assert made.secret is not None
+        return Client(slug, str(made.client_id), made.secret)
 
     async def client_of(
         self,
@@ -190,7 +193,10 @@ async def running(
     """A gateway that has started, in memory unless `settings` say otherwise."""
     clock = clock or ManualClock()
     app = create_app(
-        settings or memory_settings(), clock=clock, hasher=hasher or SecretHasher(CHEAPEST_BCRYPT)
+        settings or memory_settings(),
+        clock=clock,
+        hasher=hasher or SecretHasher(CHEAPEST_BCRYPT),
+        queue=PromptQueue,
     )
     lifespan = app.lifespan()
     await lifespan.__aenter__()
@@ -200,7 +206,9 @@ async def running(
             transport=httpx.ASGITransport(cast(Any, app)),
             base_url=PUBLIC_URL,
         ) as client:
-            yield RunningGateway(client, app.state.gateway, clock)
+            queue = app.state.gateway.queue
+            assert isinstance(queue, PromptQueue)
+            yield RunningGateway(client, app.state.gateway, clock, queue)
     finally:
         # Not told of a test's failure, which its task group would wrap in an ExceptionGroup.
         await lifespan.__aexit__(None, None, None)

@@ -45,6 +45,11 @@ class SlugTaken(UserError):
     refusal = errors.SlugTaken
 
 
+@strawberry.type(description="The key was used for another request within the last day.")
+class IdempotencyKeyReused(UserError):
+    refusal = errors.IdempotencyKeyReused
+
+
 @strawberry.type(description="Only an active agent can be given a secret.")
 class AgentNotActive(UserError):
     refusal = errors.AgentNotActive
@@ -86,9 +91,9 @@ class InvalidTarget(UserError):
 
 
 MEMBERS: tuple[type[UserError], ...] = (
-    InvalidInput, NotFound, EmailTaken, SlugTaken, AgentNotActive, InvalidTransition,
-    CredentialNotActive, TooManyCredentials, ScopeExceeded, InvalidClient, InvalidScope,
-    InvalidTarget,
+    InvalidInput, NotFound, EmailTaken, SlugTaken, IdempotencyKeyReused, AgentNotActive,
+    InvalidTransition, CredentialNotActive, TooManyCredentials, ScopeExceeded, InvalidClient,
+    InvalidScope, InvalidTarget,
 )  # fmt: skip
 
 

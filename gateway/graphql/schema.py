@@ -11,8 +11,9 @@ from gateway.graphql.audit import AuditQueries
 from gateway.graphql.credentials import CredentialMutations, CredentialQueries
 from gateway.graphql.errors import MEMBERS, TRANSLATORS
 from gateway.graphql.nodes import NodeQueries
+from gateway.graphql.onboarding import OnboardingMutations
 from gateway.graphql.scalars import SCALARS
-from gateway.graphql.tenants import TenantMutations, TenantQueries
+from gateway.graphql.tenants import TenantQueries
 from gateway.graphql.tokens import TokenMutations
 
 
@@ -23,7 +24,7 @@ class Query(NodeQueries, AgentQueries, CredentialQueries, AuditQueries, TenantQu
 
 
 @strawberry.type
-class Mutation(AgentMutations, CredentialMutations, TokenMutations, TenantMutations):
+class Mutation(AgentMutations, CredentialMutations, TokenMutations, OnboardingMutations):
     pass
 
 

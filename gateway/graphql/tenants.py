@@ -1,10 +1,9 @@
-"""Tenants: looked at and onboarded, by the operator alone."""
+"""Tenants: looked at, by the operator alone."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, cast
-from uuid import UUID
+from typing import cast
 
 import strawberry
 from strawberry import UNSET
@@ -13,7 +12,6 @@ from db import filters, records
 from gateway.graphql import enums
 from gateway.graphql.access import OPERATOR, guarded
 from gateway.graphql.context import Info
-from gateway.graphql.errors import InvalidInput, SlugTaken
 from gateway.graphql.filters import TenantFilter
 from gateway.graphql.pages import Connection, Count, Counter, Cursor, given, page_request
 
@@ -25,6 +23,9 @@ class Tenant:
     slug: str
     display_name: str
     status: enums.TenantStatus
+    status_reason: str | None = strawberry.field(
+        description="Why it is not active, where there is more to say than its status."
+    )
     revision: str | None = strawberry.field(description="The migration that its tables are at.")
     retention_days: int | None = strawberry.field(
         description="How long its trail can be read; null: as the deployment says."
@@ -66,45 +67,3 @@ class TenantQueries:
         meant = filters.TenantFilter() if filter is None else filter.meant()
         page = await service.page(request, meant)
         return TenantConnection(page=page, counter=Counter(lambda: service.count(meant)))
-
-
-@strawberry.input
-class OnboardTenantInput:
-    slug: str
-    display_name: str
-    admin_email: str = strawberry.field(description="The address of the first administrator.")
-
-
-@strawberry.type(
-    description=(
-        "The tenant, and its first administrator's secret. This is the only place where that "
-        "secret is ever shown."
-    )
-)
-class TenantOnboarded:
-    tenant: Tenant
-    client_id: UUID
-    client_secret: str
-
-
-OnboardTenantPayload = Annotated[
-    TenantOnboarded | InvalidInput | SlugTaken, strawberry.union("OnboardTenantPayload")
-]
-
-
-@strawberry.type
-class TenantMutations:
-    @guarded(
-        OPERATOR,
-        description="Registers a tenant, makes its tables, and admits its first administrator.",
-    )
-    async def onboard_tenant(self, info: Info, input: OnboardTenantInput) -> OnboardTenantPayload:
-        context = info.context
-        made = await context.gateway.tenants.onboard(
-            context.call, input.slug, input.display_name, input.admin_email
-        )
-        return TenantOnboarded(
-            tenant=cast(Tenant, made.tenant),
-            client_id=made.administrator.agent_id,
-            client_secret=made.secret,
-        )
