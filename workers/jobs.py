@@ -110,3 +110,16 @@ _LIST = (
 )
 
 JOBS = {job.name: job for job in _LIST}
+
+
+def job_name(key: str) -> JobName | None:
+    """Of the row `key`; None for a job that only a newer program knows."""
+    try:
+        return JobName(key.partition(":")[0])
+    except ValueError:
+        return None
+
+
+def of_tenant(key: str) -> bool:
+    name = job_name(key)
+    return name in JOBS and JOBS[name].of_tenant

@@ -1,7 +1,8 @@
 """The public door: whoever has queued a row rings here, and a worker looks at it sooner.
 
-`ArqQueue` rings over Redis for worker processes. `InlineQueue` is for a process that is alone: the
-same jobs, from the same list, run inside it.
+Over Redis where there is one, for worker processes to hear (`bell`). A process that is alone runs
+the same jobs, from the same list, inside itself (`inline`). What either needs is loaded when it is
+opened: a process in memory never loads arq.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 from db.clock import Clock
 from db.contract import Storage
 from db.revocations import RevocationCache
-from db.settings import StorageSettings
+from db.settings import MEMORY, StorageSettings
 from db.work import Doorbell, JobName
 
 
@@ -38,10 +39,27 @@ class Queue(Doorbell, Protocol):
 def open_queue(
     settings: StorageSettings, storage: Storage, cache: RevocationCache, clock: Clock
 ) -> Queue:
-    """Over Redis where there is one, else inside this process. Does not connect yet."""
-    raise NotImplementedError
+    """Over Redis where there is one, else inside this process. Does not connect yet. Raises
+    Misconfigured."""
+    if settings.redis_url != MEMORY:
+        from workers.bell import ArqQueue
+
+        return ArqQueue(settings.redis_url, clock)
+    from workers.inline import InlineQueue
+
+    return InlineQueue(settings, storage, cache, clock)
 
 
 def catalogue() -> Sequence[JobInfo]:
     """Every job, in the order of the list."""
-    raise NotImplementedError
+    from workers.jobs import JOBS
+
+    return [
+        JobInfo(
+            name=job.name,
+            schedule=str(job.schedule) if job.schedule else None,
+            of_tenant=job.of_tenant,
+            reason=job.reason,
+        )
+        for job in JOBS.values()
+    ]

@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,10 +36,10 @@ from db.work import (
     released,
 )
 from workers.heartbeat import Heartbeat, Progress
-from workers.jobs import JOBS, Job
+from workers.jobs import JOBS, Job, job_name
 from workers.state import LeaseLost, Report, State
 
-_PATIENCE = 5  # seconds for a job that was told to stop, and for putting its row back
+_PATIENCE = 3  # seconds for a job that was told to stop, and for putting its row back
 _BATCH = 1000
 _LONGEST_ERROR = 500  # characters
 
@@ -67,7 +66,8 @@ class Runner:
         """The row as it was left; None when there was nothing to be done, or another worker has
         it by now. Cancelled, it puts the row back first. Raises Unavailable when the row cannot
         be read, or what came of it cannot be kept: it is run again when its lease is over."""
-        job = self._job(key)
+        name = job_name(key)
+        job = self.jobs.get(name) if name else None
         claim = await self._claim(key) if job else None
         if job is None or claim is None:
             return None
@@ -94,12 +94,6 @@ class Runner:
             else:
                 log.info("job done", ms=ended.ms, **counts)
         return ended
-
-    def _job(self, key: str) -> Job | None:
-        """None for one that only a newer program knows: its row is left to that."""
-        with suppress(ValueError):
-            return self.jobs.get(JobName(key.partition(":")[0]))
-        return None
 
     async def _claim(self, key: str) -> Work | None:
         async with self.storage.registry_unit() as unit:
