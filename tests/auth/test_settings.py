@@ -84,10 +84,6 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("OPERATOR_TOKEN", "ENVIRONMENT=production needs OPERATOR_TOKEN"),
         ("PUBLIC_URL", "ENVIRONMENT=production needs a PUBLIC_URL with https"),
         (
-            "DATABASE_OWNER_URL",
-            "ENVIRONMENT=production needs DATABASE_OWNER_URL, to make a new tenant's tables",
-        ),
-        (
             "KEY_ENCRYPTION_SECRET",
             "DATABASE_URL needs SIGNING_KEYS, or KEY_ENCRYPTION_SECRET to make them",
         ),
@@ -98,6 +94,24 @@ def test_production_does_not_start_without(
 ) -> None:
     environment = {name: value for name, value in PRODUCTION.items() if name != missing}
     assert problems(monkeypatch, **environment) == [told]
+
+
+def test_who_makes_the_tables_is_the_worker_s_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {name: value for name, value in PRODUCTION.items() if name != "DATABASE_OWNER_URL"}
+    assert loaded(monkeypatch, **alone).database_owner_url is None
+
+
+def test_a_gateway_that_is_its_own_worker_has_to_know_who_makes_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {**PRODUCTION, "REDIS_URL": "memory://"}
+    assert loaded(monkeypatch, **given).database_owner_url == PRODUCTION["DATABASE_OWNER_URL"]
+    monkeypatch.delenv("DATABASE_OWNER_URL")
+    del given["DATABASE_OWNER_URL"]
+    assert problems(monkeypatch, **given) == [
+        "ENVIRONMENT=production needs DATABASE_OWNER_URL with REDIS_URL=memory://: the gateway is"
+        " its own worker then, and makes the tables"
+    ]
 
 
 def test_production_does_not_start_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,6 @@ def test_the_gateway_accepts_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(settings, GatewaySettings)
     assert not settings.migrate_at_start
     assert not settings.serve_graphiql
-    assert settings.database_url != settings.owner_url
 
 
 @pytest.mark.parametrize("service", ["migrate", "worker"])
@@ -77,6 +76,7 @@ def test_the_others_accept_what_they_are_given(
     settings = settings_of(service, StorageSettings, monkeypatch)
 
     assert not settings.in_memory
+    assert settings.database_url != settings.owner_url
     assert settings.redis_url == "redis://redis:6379/0"
 
 
@@ -164,7 +164,7 @@ def test_both_roles_are_made_by_the_script_and_neither_is_the_images_superuser(
     """What the script does is seen in `test_compose_roles.py`."""
     environment = SERVICES["postgres"]["environment"]
     made = COMPOSE["configs"]["roles"]["content"]
-    found = re.search(r"//(\w+):([^@]+)@(\w+):5432/(\w+)$", environment_of("gateway")[url])
+    found = re.search(r"//(\w+):([^@]+)@(\w+):5432/(\w+)$", environment_of("worker")[url])
 
     assert found
     role, given, host, database = found.groups()
@@ -192,6 +192,18 @@ def test_what_must_be_set_is_named_at_the_top() -> None:
 
     assert demanded == set(GIVEN)
     assert set(re.findall(r"^#   (\w+) ", text, re.MULTILINE)) == demanded
+
+
+def test_the_owner_is_known_to_what_makes_tables_and_not_to_what_answers_requests() -> None:
+    knowing = {name for name in OURS if "DATABASE_OWNER_URL" in environment_of(name)}
+
+    assert knowing == {"migrate", "worker"}
+    assert GIVEN["OWNER_PASSWORD"] not in str(environment_of("gateway"))
+
+
+def test_all_of_ours_reach_the_same_stores() -> None:
+    for name in ("ENVIRONMENT", "DATABASE_URL", "REDIS_URL", "AUTO_MIGRATE"):
+        assert len({environment_of(service)[name] for service in OURS}) == 1, name
 
 
 def test_the_superusers_password_is_given_to_the_database_alone() -> None:
