@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from db import log
 from db.errors import AgentIdPError
 from db.settings import StorageSettings
-from workers.main import is_healthy, worker
+from workers.main import is_healthy, serve
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
         if command == "check":
             return 0 if asyncio.run(is_healthy(settings)) else 1
         log.configure()
-        worker(settings).run()
+        asyncio.run(serve(settings))
     except AgentIdPError as error:
         print(f"workers: {error.message}", file=sys.stderr)
         return 1
