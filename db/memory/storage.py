@@ -15,6 +15,7 @@ from db.memory.tables import Tables
 from db.memory.units import Life
 from db.memory.upkeep import MemoryUpkeep
 from db.namespace import TenantPrefix
+from db.records import Tenant
 
 
 class MemoryReader:
@@ -43,13 +44,22 @@ class MemoryReader:
 
 
 class MemoryUnit:
-    def __init__(self, tables: Tables, life: Life) -> None:
+    def __init__(
+        self, tenant: TenantPrefix, tables: Tables, registry: MemoryRegistry, life: Life
+    ) -> None:
+        self._tenant = tenant
+        self._registry = registry
+        self._life = life
         self.agents = MemoryAgentStore(tables.agents, life)
         self.credentials = MemoryCredentialStore(tables.credentials, self.agents, life)
         self.audit = MemoryAuditStore(tables.audit, life)
         self.revocations = MemoryRevocationStore(
             tables.revocations, self.agents, self.credentials, life
         )
+
+    async def tenant(self) -> Tenant | None:
+        self._life.go_on()
+        return await self._registry.tenants.get(self._tenant.value)
 
     def keep(self) -> None:
         """Without an await: whoever reads next sees all of it."""
@@ -71,7 +81,10 @@ class MemoryStorage:
     async def unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryUnit]:
         tables = self.tables(tenant)
         async with tables.turns.take() as life:
-            unit = MemoryUnit(tables, life)
+            if self._tenants.get(tenant) is not tables:
+                # Dropped while this unit waited for its turn.
+                raise TenantNotProvisioned(f"the tables of the tenant {tenant} are gone")
+            unit = MemoryUnit(tenant, tables, self._registry, life)
             yield unit
             life.go_on()
             unit.keep()

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db import lists
 from db.filters import TenantFilter
 from db.lists import ById, BySlug
+from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.postgres.connections import Changing, Reading
 from db.postgres.idempotency import PostgresIdempotencyReader, PostgresIdempotencyStore
@@ -24,6 +25,9 @@ _TENANTS: Listing[Tenant, BySlug] = Listing(
 )
 _GET = select(*TENANTS.columns(TENANTS.names)).where(tenants.c.slug == bindparam("slug"))
 _HOLD = _GET.with_for_update()
+# As a foreign key would hold it: whoever holds the row to change it waits, and is waited for, but
+# a migration that notes the revision is not.
+_SHARE = _GET.with_for_update(read=True, key_share=True)
 _ADD = insert(tenants)
 _SAVE = update(tenants).where(tenants.c.slug == bindparam("key")).returning(tenants.c.slug)
 _NEVER_CHANGES = ("slug", "created_at")
@@ -135,6 +139,12 @@ class PostgresTenantStore:
         await self._changing.change(
             _SAVE, {**changed, "key": tenant.slug}, missing="there is no such tenant"
         )
+
+
+async def shared_tenant(changing: Changing, tenant: TenantPrefix) -> Tenant | None:
+    """`UnitOfWork.tenant`."""
+    rows = await changing.rows(_SHARE, {"slug": tenant.value})
+    return TENANTS.record(rows[0]) if rows else None
 
 
 class PostgresOperatorEventStore:

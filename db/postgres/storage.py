@@ -18,9 +18,10 @@ from db.postgres.connections import Changing, Reading
 from db.postgres.credentials import PostgresCredentialReader, PostgresCredentialStore
 from db.postgres.engine import name_tenants
 from db.postgres.faults import translated
-from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit
+from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit, shared_tenant
 from db.postgres.revocations import PostgresRevocationReader, PostgresRevocationStore
 from db.postgres.upkeep import PostgresUpkeep
+from db.records import Tenant
 from db.registry import RegistryReader, RegistryUnit
 from db.settings import StorageSettings
 
@@ -56,7 +57,7 @@ class PostgresStorage:
     @asynccontextmanager
     async def unit(self, tenant: TenantPrefix) -> AsyncIterator[UnitOfWork]:
         async with self._changing(tenant) as changing:
-            yield _Unit(changing)
+            yield _Unit(tenant, changing)
 
     @property
     def registry(self) -> RegistryReader:
@@ -104,11 +105,16 @@ class _Reader:
 
 
 class _Unit:
-    def __init__(self, changing: Changing) -> None:
+    def __init__(self, tenant: TenantPrefix, changing: Changing) -> None:
+        self._tenant = tenant
+        self._changing = changing
         self.agents = PostgresAgentStore(changing)
         self.credentials = PostgresCredentialStore(changing)
         self.audit = PostgresAuditStore(changing)
         self.revocations = PostgresRevocationStore(changing)
+
+    async def tenant(self) -> Tenant | None:
+        return await shared_tenant(self._changing, self._tenant)
 
 
 def _engine_at(engine: AsyncEngine, isolation: str) -> AsyncEngine:

@@ -20,10 +20,15 @@ _NO_TOKEN = UUID(int=0)
 async def hold(unit: UnitOfWork, call: Call, *changing: UUID) -> Mapping[UUID, Agent]:
     """Holds the rows of the agents that are `changing`, and the caller's own against a change.
 
-    Until the unit ends nobody can suspend the caller, or revoke its token or credential; whoever
-    did so before makes this raise Unauthenticated. Returns those of `changing` that exist.
+    Until the unit ends nobody can suspend the caller or its tenant, or revoke its token or
+    credential; whoever did so before makes this raise Unauthenticated. Returns those of `changing`
+    that exist.
     """
     caller = call.agent
+    of_agent, of_tenant = caller.generation
+    tenant = await unit.tenant()
+    if tenant is None or not tenant.is_active or tenant.token_generation > of_tenant:
+        raise _not_accepted()
     held: dict[UUID, Agent] = {}
     # In one order everywhere, so that two units never wait for each other.
     for agent_id in sorted({caller.agent_id, *changing}):
@@ -34,6 +39,10 @@ async def hold(unit: UnitOfWork, call: Call, *changing: UUID) -> Mapping[UUID, A
     standing = await unit.revocations.standing(
         caller.jti or _NO_TOKEN, caller.agent_id, caller.credential_id
     )
-    if standing is None or not standing.admits(caller.agent_id, caller.generation[0]):
-        raise Unauthenticated("the access token is not accepted")
+    if standing is None or not standing.admits(caller.agent_id, of_agent):
+        raise _not_accepted()
     return held
+
+
+def _not_accepted() -> Unauthenticated:
+    return Unauthenticated("the access token is not accepted")
