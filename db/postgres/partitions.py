@@ -9,7 +9,7 @@ the trail is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -37,13 +37,29 @@ async def ensure_audit_partitions(
     await hold(connection, str(tenant))
     until = await _covered_until(connection, tenant)
     made = []
+    for name, statements in missing_months(tenant, until, now):
+        for statement in statements:
+            await connection.execute(text(statement))
+        made.append(name)
+    return tuple(made)
+
+
+def missing_months(
+    tenant: TenantPrefix, until: datetime | None, now: datetime
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The partitions that are missing where the trail is covered up to `until` (None: not at all),
+    each with the statements that make it."""
     for month in _months(until or _month(now), now):
         name = tenant.audit_partition(month)
         lower = f"'{event_id_floor(month)}'" if until else "MINVALUE"
         until = _next(month)
-        await _make(connection, tenant, name, lower, f"'{event_id_floor(until)}'")
-        made.append(name)
-    return tuple(made)
+        yield name, _statements(tenant, name, lower, f"'{event_id_floor(until)}'")
+
+
+def covered_until(bounds: Iterable[str]) -> datetime | None:
+    """The end of the last month, from the bounds of all partitions as PostgreSQL prints them."""
+    uppers = [UUID(found[1]) for bound in bounds if (found := _UPPER_BOUND.search(bound))]
+    return instant_of(max(uppers)) if uppers else None
 
 
 async def audit_partitions(connection: AsyncConnection, tenant: TenantPrefix) -> tuple[str, ...]:
@@ -67,28 +83,17 @@ async def _covered_until(connection: AsyncConnection, tenant: TenantPrefix) -> d
         ),
         {"parent": tenant.table("audit_events")},
     )
-    uppers = [UUID(found[1]) for bound in bounds.scalars() if (found := _UPPER_BOUND.search(bound))]
-    return instant_of(max(uppers)) if uppers else None
+    return covered_until(bounds.scalars())
 
 
-async def _make(
-    connection: AsyncConnection, tenant: TenantPrefix, name: str, lower: str, upper: str
-) -> None:
+def _statements(tenant: TenantPrefix, name: str, lower: str, upper: str) -> tuple[str, ...]:
     parent = tenant.table("audit_events")
     # CREATE … PARTITION OF would wait for every reader of the parent, and they for it.
-    await connection.execute(text(f'CREATE TABLE "{name}" (LIKE "{parent}" INCLUDING ALL)'))
-    await connection.execute(
-        text(
-            f'CREATE TRIGGER "{tenant.trigger("audit_events_no_truncate")}"'
-            f' BEFORE TRUNCATE ON "{name}"'
-            f" FOR EACH STATEMENT EXECUTE FUNCTION {APPEND_ONLY_FUNCTION}()"
-        )
-    )
-    await connection.execute(
-        text(
-            f'ALTER TABLE "{parent}" ATTACH PARTITION "{name}"'
-            f" FOR VALUES FROM ({lower}) TO ({upper})"
-        )
+    return (
+        f'CREATE TABLE "{name}" (LIKE "{parent}" INCLUDING ALL)',
+        f'CREATE TRIGGER "{tenant.trigger("audit_events_no_truncate")}" BEFORE TRUNCATE ON "{name}"'
+        f" FOR EACH STATEMENT EXECUTE FUNCTION {APPEND_ONLY_FUNCTION}()",
+        f'ALTER TABLE "{parent}" ATTACH PARTITION "{name}" FOR VALUES FROM ({lower}) TO ({upper})',
     )
 
 
