@@ -29,10 +29,11 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from db.cuts import CutKind, Cuts
 from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
-from db.records import Agent, AuditEvent, Credential, Revocation, Standing
+from db.records import Agent, AuditEvent, Credential, Revocation, Standing, Tenant
 from db.registry import RegistryReader, RegistryUnit
 from db.upkeep import Upkeep
 
@@ -140,9 +141,33 @@ class AuditReader(Protocol):
 class RevocationReader(Protocol):
     async def contains(self, jti: UUID) -> bool: ...
 
+    async def get(self, jti: UUID) -> Revocation | None:
+        """As it was first added."""
+        ...
+
+    async def batch(self, after: UUID, limit: int) -> Sequence[Revocation]:
+        """The first `limit` whose `jti` is greater than `after`, by `jti`: in no order of time."""
+        ...
+
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
         """What decides about a live token, in one statement; None when the agent is unknown. The
         credential is None when it is unknown or another agent's."""
+        ...
+
+    async def cuts(
+        self, kind: CutKind, now: datetime, since: datetime | None, after: UUID, limit: int
+    ) -> Cuts:
+        """The first `limit` of those whose id is greater than `after` that were made at `since` or
+        later, or at any time for None, and may still cut a token off at `now`.
+
+        TOKEN: by `revoked_at`, ends at its `expires_at`. CREDENTIAL: those that are revoked, by
+        `revoked_at`. AGENT: those with a generation above 0, by `updated_at`, which is no earlier
+        than the cut. The last two end with the longest token."""
+        ...
+
+    async def recent_cuts(self, now: datetime, since: datetime, limit: int) -> Sequence[Cuts]:
+        """`cuts` of each kind from the beginning, in one statement; kinds without any are left
+        out."""
         ...
 
 
@@ -222,6 +247,12 @@ class RevocationStore(Protocol):
 
 
 class UnitOfWork(Protocol):
+    async def tenant(self) -> Tenant | None:
+        """The tenant's registry row, to be asked for before any other row is held. Whoever has
+        changed it and then taken a unit of the tenant knows that every unit which had read it as
+        it was before is over."""
+        ...
+
     @property
     def agents(self) -> AgentStore: ...
     @property

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from heapq import nsmallest
+from operator import attrgetter
 from uuid import UUID
 
 from db.contract import AgentStore, CredentialStore
+from db.cuts import (
+    LEAST_ID,
+    LONGEST_TOKEN_LIFE,
+    Cut,
+    CutKind,
+    Cuts,
+    as_text,
+    cut_until,
+    token_until,
+)
 from db.memory.agents import Agents
 from db.memory.credentials import Credentials
 from db.memory.units import Life
-from db.records import Agent, Credential, Revocation, Standing
+from db.records import Agent, Credential, CredentialStatus, Revocation, Standing
 
 
 class MemoryRevocations:
@@ -22,12 +36,60 @@ class MemoryRevocations:
     async def contains(self, jti: UUID) -> bool:
         return jti in self._revoked
 
+    async def get(self, jti: UUID) -> Revocation | None:
+        return self._revoked.get(jti)
+
+    async def batch(self, after: UUID, limit: int) -> Sequence[Revocation]:
+        beyond = (jti for jti in self._revoked if jti > after)
+        return [self._revoked[jti] for jti in nsmallest(limit, beyond)]
+
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
         return _standing(
             jti in self._revoked,
             self._agents.get(agent_id),
             self._credentials.get(credential_id),
         )
+
+    async def cuts(
+        self, kind: CutKind, now: datetime, since: datetime | None, after: UUID, limit: int
+    ) -> Cuts:
+        return self._cuts(kind, now, since, after, limit)
+
+    async def recent_cuts(self, now: datetime, since: datetime, limit: int) -> Sequence[Cuts]:
+        found = (self._cuts(kind, now, since, LEAST_ID, limit) for kind in CutKind)
+        return [cuts for cuts in found if cuts]
+
+    def _cuts(
+        self, kind: CutKind, now: datetime, since: datetime | None, after: UUID, limit: int
+    ) -> Cuts:
+        every = {
+            CutKind.TOKEN: self._tokens,
+            CutKind.CREDENTIAL: self._revoked_credentials,
+            CutKind.AGENT: self._raised_agents,
+        }[kind](now)
+        found = sorted(
+            (cut for at, cut in every if (since is None or at >= since) and cut.id > after),
+            key=attrgetter("id"),
+        )
+        return Cuts(kind, "".join(map(as_text, found[:limit])))
+
+    def _tokens(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
+        for each in self._revoked.values():
+            if each.expires_at > now:
+                yield each.revoked_at, Cut(each.jti, token_until(each.expires_at))
+
+    def _revoked_credentials(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
+        for each in self._credentials.every():
+            at = each.revoked_at
+            revoked = each.status is CredentialStatus.REVOKED
+            if revoked and at is not None and at > now - LONGEST_TOKEN_LIFE:
+                yield at, Cut(each.credential_id, cut_until(at))
+
+    def _raised_agents(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
+        for each in self._agents.every():
+            at = each.updated_at
+            if each.token_generation > 0 and at > now - LONGEST_TOKEN_LIFE:
+                yield at, Cut(each.agent_id, cut_until(at), each.token_generation)
 
 
 class MemoryRevocationStore:

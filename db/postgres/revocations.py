@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Uuid, and_, bindparam, exists, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
+from db.cuts import CutKind, Cuts
+from db.postgres import cuts
 from db.postgres.connections import Changing, Reading, Runs
-from db.postgres.rows import CREDENTIALS, parameters
+from db.postgres.rows import CREDENTIALS, REVOCATIONS, parameters
 from db.records import AgentStatus, Revocation, Standing
 from db.tables import agents, credentials, token_revocations
 
@@ -18,6 +22,15 @@ _REVOKED = exists(
     .where(token_revocations.c.jti == bindparam("jti", type_=Uuid))
 )
 _CONTAINS = select(_REVOKED)
+_GET = select(*REVOCATIONS.columns(REVOCATIONS.names)).where(
+    token_revocations.c.jti == bindparam("jti", type_=Uuid)
+)
+_BATCH = (
+    select(*REVOCATIONS.columns(REVOCATIONS.names))
+    .where(token_revocations.c.jti > bindparam("after", type_=Uuid))
+    .order_by(token_revocations.c.jti)
+    .limit(bindparam("limit"))
+)
 _STANDING = (
     select(
         _REVOKED.label("revoked"),
@@ -46,8 +59,24 @@ class PostgresRevocationReader:
         [[revoked]] = await self._reading.rows(_CONTAINS, {"jti": jti})
         return bool(revoked)
 
+    async def get(self, jti: UUID) -> Revocation | None:
+        rows = await self._reading.rows(_GET, {"jti": jti})
+        return REVOCATIONS.record(rows[0]) if rows else None
+
+    async def batch(self, after: UUID, limit: int) -> Sequence[Revocation]:
+        rows = await self._reading.rows(_BATCH, {"after": after, "limit": limit})
+        return [REVOCATIONS.record(row) for row in rows]
+
     async def standing(self, jti: UUID, agent_id: UUID, credential_id: UUID) -> Standing | None:
         return await _standing(self._reading, jti, agent_id, credential_id)
+
+    async def cuts(
+        self, kind: CutKind, now: datetime, since: datetime | None, after: UUID, limit: int
+    ) -> Cuts:
+        return await cuts.some(self._reading, kind, now, since, after, limit)
+
+    async def recent_cuts(self, now: datetime, since: datetime, limit: int) -> Sequence[Cuts]:
+        return await cuts.recent(self._reading, now, since, limit)
 
 
 class PostgresRevocationStore:

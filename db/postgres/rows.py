@@ -115,6 +115,7 @@ OPERATOR_EVENTS = Codec(
 )
 SIGNING_KEYS = Codec(SigningKey, tables.signing_keys, ("kid",), {"status": SigningKeyStatus})
 WORK = Codec(Work, tables.work, ("key",), {"job": JobName, "state": WorkState})
+REVOCATIONS = Codec(Revocation, tables.token_revocations, ("jti",), {})
 PURGES = Codec(Purge, tables.purge_log, ("purge_id",), {})
 IDEMPOTENCY_KEYS = Codec(IdempotencyKey, tables.idempotency_keys, ("scope", "key"), {})
 

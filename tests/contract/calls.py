@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from hypothesis import strategies as st
 
 from db.contract import Storage
+from db.cuts import CutKind
 from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter, TenantFilter
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
@@ -38,6 +39,16 @@ READS = st.one_of(
     call("audit.get", values.audit_events.map(attrgetter("event_id")), values.windows),
     call("audit.count", values.windows, values.audit_filters, st.integers(0, 4)),
     call("revocations.contains", values.ids),
+    call("revocations.get", values.ids),
+    call(
+        "revocations.cuts",
+        st.sampled_from(CutKind),
+        values.instants,
+        st.none() | values.instants,
+        values.ids,
+        st.integers(1, 4),
+    ),
+    call("revocations.recent_cuts", values.instants, values.instants, st.integers(1, 4)),
     call("revocations.standing", values.ids, values.ids, values.ids),
 )
 STEPS = st.one_of(

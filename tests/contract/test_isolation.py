@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_type_hints
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from db.contract import Storage, TenantReader, UnitOfWork
+from db.cuts import LEAST_ID, CutKind
 from db.errors import InvalidCursor, NotFound
 from db.filters import AuditEventFilter, CredentialFilter
 from db.pages import Page, PageRequest
@@ -228,6 +229,24 @@ async def _(theirs: Theirs) -> None:
     assert not await theirs.mine.revocations.contains(theirs.revocation.jti)
 
 
+@probe("TenantReader.revocations.get")
+async def _(theirs: Theirs) -> None:
+    assert await theirs.mine.revocations.get(theirs.revocation.jti) is None
+
+
+@probe("TenantReader.revocations.cuts")
+async def _(theirs: Theirs) -> None:
+    for kind in CutKind:
+        # `whole_agent` has a generation and acme a revoked token: they are cuts there.
+        assert not await theirs.mine.revocations.cuts(kind, NOW, None, LEAST_ID, 100)
+
+
+@probe("TenantReader.revocations.recent_cuts")
+async def _(theirs: Theirs) -> None:
+    assert await theirs.storage.read(ACME).revocations.recent_cuts(NOW, NOW, 100)
+    assert await theirs.mine.revocations.recent_cuts(NOW, NOW, 100) == []
+
+
 @probe("TenantReader.revocations.standing")
 async def _(theirs: Theirs) -> None:
     jti, credential_id = theirs.revocation.jti, theirs.credential.credential_id
@@ -236,6 +255,11 @@ async def _(theirs: Theirs) -> None:
     assert await theirs.mine.revocations.standing(jti, own.agent_id, credential_id) == Standing(
         revoked=False, agent_status=own.status, token_generation=0, credential=None
     )
+
+
+@probe("TenantReader.revocations.batch")
+async def _(theirs: Theirs) -> None:
+    assert list(await theirs.mine.revocations.batch(UUID(int=0), 10)) == []
 
 
 @probe("UnitOfWork.agents.add")

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from db.contract import Storage
+from db.cuts import (
+    LEAST_ID,
+    LONGEST_TOKEN_LIFE,
+    Cut,
+    CutKind,
+    Cuts,
+    cut_until,
+    token_until,
+)
 from db.records import AgentStatus, CredentialStatus, Standing
 from tests.contract.cast import (
     ACME,
     GLOBEX,
+    MICROSECOND,
     NOW,
+    SECOND,
     after,
     new_agent,
     new_credential,
@@ -116,3 +129,132 @@ async def test_standing_follows_every_change(storage: Storage) -> None:
         token_generation=1,
         credential=replace(credential, status=CredentialStatus.REVOKED, revoked_at=after(1)),
     )
+
+
+async def test_a_revocation_is_kept_as_it_was_first_added(storage: Storage) -> None:
+    revocation = new_revocation()
+    await put(storage, ACME, revocation)
+    async with storage.unit(ACME) as unit:
+        await unit.revocations.add(replace(revocation, expires_at=after(1), revoked_at=after(1)))
+    reader = storage.read(ACME).revocations
+    assert await reader.get(revocation.jti) == revocation
+    assert await reader.get(uuid4()) is None
+    assert await storage.read(GLOBEX).revocations.get(revocation.jti) is None
+
+
+def _every(kind: CutKind, found: Sequence[Cuts]) -> list[Cut]:
+    return [cut for cuts in found if cuts.kind is kind for cut in cuts]
+
+
+async def _cuts(
+    storage: Storage, kind: CutKind, since: datetime | None = None, now: datetime = NOW
+) -> list[Cut]:
+    """As they are found in one go, two at a time, and among the recent ones."""
+    reader = storage.read(ACME).revocations
+    whole = list(await reader.cuts(kind, now, since, LEAST_ID, 100))
+    pages: list[Cut] = []
+    while page := await reader.cuts(kind, now, since, pages[-1].id if pages else LEAST_ID, 2):
+        assert page.kind is kind
+        assert len(page) <= 2
+        pages += page
+        assert page.last == pages[-1].id
+    assert pages == whole
+    assert [cut.id for cut in whole] == sorted(cut.id for cut in whole)
+    recent = await reader.recent_cuts(now, since or datetime.min.replace(tzinfo=UTC), 100)
+    assert all(recent)
+    assert _every(kind, recent) == whole
+    return whole
+
+
+async def test_nothing_cuts_where_nothing_was_cut(storage: Storage) -> None:
+    agent = new_agent()
+    await put(storage, ACME, agent, new_credential(agent.agent_id))
+    for kind in CutKind:
+        assert await _cuts(storage, kind) == []
+    assert await storage.read(ACME).revocations.recent_cuts(NOW, NOW, 10) == []
+
+
+async def test_revoked_tokens_cut_until_they_would_have_ended(storage: Storage) -> None:
+    whole = NOW.replace(microsecond=0)
+    ends = {
+        uuid4(): end
+        for end in (
+            whole + SECOND,
+            whole + SECOND + MICROSECOND,
+            whole + 2 * SECOND - MICROSECOND,
+            after(900),
+            NOW.replace(year=2199),
+        )
+    }
+    await put(
+        storage,
+        ACME,
+        *(new_revocation(jti=jti, expires_at=end) for jti, end in ends.items()),
+        new_revocation(expires_at=NOW),
+        new_revocation(expires_at=after(-1)),
+    )
+    found = await _cuts(storage, CutKind.TOKEN)
+    assert {cut.id: cut.until for cut in found} == {
+        jti: token_until(end) for jti, end in ends.items()
+    }
+    assert {cut.generation for cut in found} == {None}
+
+
+async def test_revoked_credentials_cut_for_the_longest_life_of_a_token(storage: Storage) -> None:
+    agent = new_agent()
+    live = [
+        new_credential(agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=at)
+        for at in (NOW, after(-0.5), NOW - LONGEST_TOKEN_LIFE + MICROSECOND)
+    ]
+    over = new_credential(
+        agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW - LONGEST_TOKEN_LIFE
+    )
+    await put(storage, ACME, agent, *live, over, new_credential(agent.agent_id))
+    found = await _cuts(storage, CutKind.CREDENTIAL)
+    assert {cut.id: (cut.until, cut.generation) for cut in found} == {
+        each.credential_id: (cut_until(each.revoked_at or NOW), None) for each in live
+    }
+
+
+async def test_raised_generations_cut_for_the_longest_life_of_a_token(storage: Storage) -> None:
+    live = [
+        new_agent(token_generation=generation, updated_at=at)
+        for generation, at in (
+            (1, NOW),
+            (2**31 - 1, after(-0.5)),
+            (7, NOW - LONGEST_TOKEN_LIFE + MICROSECOND),
+        )
+    ]
+    over = new_agent(token_generation=3, updated_at=NOW - LONGEST_TOKEN_LIFE)
+    await put(storage, ACME, *live, over, new_agent())
+    found = await _cuts(storage, CutKind.AGENT)
+    assert {cut.id: (cut.until, cut.generation) for cut in found} == {
+        each.agent_id: (cut_until(each.updated_at), each.token_generation) for each in live
+    }
+
+
+async def test_what_was_cut_since_an_instant_is_found_by_itself(storage: Storage) -> None:
+    agents = [new_agent(token_generation=1, updated_at=after(at)) for at in (-1, 0, 1)]
+    credentials = [
+        new_credential(agents[0].agent_id, status=CredentialStatus.REVOKED, revoked_at=after(at))
+        for at in (-1, 0, 1)
+    ]
+    revocations = [new_revocation(revoked_at=after(at)) for at in (-1, 0, 1)]
+    await put(storage, ACME, *agents, *credentials, *revocations)
+    expected = {
+        CutKind.TOKEN: [each.jti for each in revocations],
+        CutKind.CREDENTIAL: [each.credential_id for each in credentials],
+        CutKind.AGENT: [each.agent_id for each in agents],
+    }
+    for kind, ids in expected.items():
+        assert {cut.id for cut in await _cuts(storage, kind)} == set(ids)
+        assert {cut.id for cut in await _cuts(storage, kind, NOW)} == set(ids[1:])
+        assert {cut.id for cut in await _cuts(storage, kind, NOW + MICROSECOND)} == set(ids[2:])
+
+
+async def test_of_many_recent_cuts_only_the_first_are_told(storage: Storage) -> None:
+    revocations = [new_revocation() for _ in range(5)]
+    await put(storage, ACME, *revocations, new_agent(token_generation=1))
+    tokens, agents = await storage.read(ACME).revocations.recent_cuts(NOW, NOW, 3)
+    assert [cut.id for cut in tokens] == sorted(each.jti for each in revocations)[:3]
+    assert len(agents) == 1
