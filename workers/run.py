@@ -37,11 +37,11 @@ from db.work import (
 )
 from workers.heartbeat import Heartbeat, Progress
 from workers.jobs import JOBS, Job, job_name
-from workers.state import LeaseLost, Report, State
+from workers.state import LeaseLost, Report, State, shortened
 
 _PATIENCE = 3  # seconds for a job that was told to stop, and for putting its row back
 _BATCH = 1000
-_LONGEST_ERROR = 500  # characters
+_KILLED = 2  # times as often as it may fail, a job may end without a word
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -96,15 +96,29 @@ class Runner:
         return ended
 
     async def _claim(self, key: str) -> Work | None:
-        async with self.storage.registry_unit() as unit:
-            work = await unit.work.get(key)
-            claim = work and claimed(work, self.name, self.clock(), self.lease)
-            if claim is not None:
-                await unit.work.save(claim)
-            return claim
+        async def claim() -> Work | None:
+            async with self.storage.registry_unit() as unit:
+                work = await unit.work.get(key)
+                claim = work and claimed(work, self.name, self.clock(), self.lease)
+                if claim is not None:
+                    await unit.work.save(claim)
+                return claim
+
+        claiming = asyncio.ensure_future(claim())
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # Claimed all the same, it would wait for its lease to end.
+            await asyncio.wait({claiming}, timeout=_PATIENCE)
+            if claiming.done() and not claiming.exception() and (work := claiming.result()):
+                await _undisturbed(self._release(work))
+            raise
 
     async def _outcome(self, job: Job, claim: Work, progress: Progress) -> Report | str:
         """What the job reports, or why it does not. Raises LeaseLost."""
+        if claim.attempts > _KILLED * job.most_attempts:
+            # It may be what ends them, and would go on doing so.
+            return f"its worker was gone before it ended, {claim.attempts - 1} times"
         try:
             return await self._attempt(job, claim, progress)
         except LeaseLost:
@@ -112,7 +126,7 @@ class Runner:
         except AgentIdPError as error:
             if isinstance(error, Misused):
                 log_fault(error)
-            return _bounded(error.message)
+            return shortened(error.message)
         except Exception as fault:
             # Its message may hold what a row holds: only its kind is told, and where it came from.
             log_fault(fault)
@@ -155,7 +169,7 @@ class Runner:
                 return None
             held = replace(held, progress=progress)
             report = None if isinstance(outcome, str) else outcome
-            error = outcome if isinstance(outcome, str) else _failures(outcome)
+            error = outcome if isinstance(outcome, str) else outcome.error
             if report is not None and error is None:
                 ended = finished(held, now, report.to_json(), again_at)
             else:
@@ -204,20 +218,6 @@ def worker_name() -> str:
 
 def _gave_up(ended: Work) -> bool:
     return ended.state is WorkState.FAILED
-
-
-def _failures(report: Report) -> str | None:
-    """What could not be done, by name, in one line."""
-    if not report.failures:
-        return None
-    count = len(report.failures)
-    of = f" of {report.seen}" if report.seen >= count else ""
-    each = ", ".join(f"{name} ({reason})" for name, reason in report.failures.items())
-    return _bounded(f"{count}{of} failed: {each}")
-
-
-def _bounded(text: str) -> str:
-    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
 
 
 def _result(running: asyncio.Future[Report]) -> Report:

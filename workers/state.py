@@ -12,6 +12,8 @@ from db.settings import StorageSettings
 from db.upkeep import Advance
 from db.work import Doorbell, Work
 
+_LONGEST_ERROR = 500  # characters
+
 
 class LeaseLost(Exception):
     """Another worker has claimed the row meanwhile: nothing more is to be changed for it."""
@@ -50,5 +52,20 @@ class Report:
     changed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def error(self) -> str | None:
+        """What could not be done, by name, in one line; None when everything was."""
+        if not self.failures:
+            return None
+        count = len(self.failures)
+        of = f" of {self.seen}" if self.seen >= count else ""
+        each = ", ".join(f"{name} ({reason})" for name, reason in self.failures.items())
+        return shortened(f"{count}{of} failed: {each}")
+
     def to_json(self) -> JSONObject:
         return {"seen": self.seen, "changed": self.changed, "failures": {**self.failures}}
+
+
+def shortened(text: str) -> str:
+    """As much of it as a line can hold."""
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
