@@ -70,16 +70,29 @@ class TenantPrefix:
         return f"{self.value}_audit_events_y{month.year:04d}m{month.month:02d}"
 
     @property
+    def audit_partition_pattern(self) -> str:
+        """Matches the names that `audit_partition` makes, of this tenant alone."""
+        return rf"^{self.value}_audit_events_y[0-9]{{4}}m[0-9]{{2}}$"
+
+    @property
     def version_table(self) -> str:
         return f"{self.value}_alembic_version"
 
     # The braces are literal: they make a tenant's keys share one slot of a Redis cluster.
+    @property
+    def revoked_prefix(self) -> str:
+        return f"{{{self.value}}}:revoked:"
+
     def revoked_key(self, identifier: UUID) -> str:
         """Of a token's jti or of a credential's id."""
-        return f"{{{self.value}}}:revoked:{identifier}"
+        return f"{self.revoked_prefix}{identifier}"
+
+    @property
+    def agent_generation_prefix(self) -> str:
+        return f"{{{self.value}}}:gen:"
 
     def agent_generation_key(self, agent_id: UUID) -> str:
-        return f"{{{self.value}}}:gen:{agent_id}"
+        return f"{self.agent_generation_prefix}{agent_id}"
 
     @property
     def tenant_generation_key(self) -> str:

@@ -37,7 +37,10 @@ class MemoryUpkeep:
         raise NotImplementedError
 
     async def drop(self, tenant: TenantPrefix) -> None:
-        self._tenants.pop(tenant, None)
+        tables = self._tenants.get(tenant)
+        if tables is not None:
+            async with tables.turns.take():
+                self._tenants.pop(tenant, None)
 
     async def kind(self) -> str:
         return "memory"

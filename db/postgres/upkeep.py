@@ -8,6 +8,7 @@ from datetime import datetime
 from db import migrations
 from db.namespace import TenantPrefix
 from db.postgres.owner import Source
+from db.postgres.removal import drop_tables
 from db.records import Purge
 from db.upkeep import Advance, Summary
 
@@ -34,7 +35,7 @@ class PostgresUpkeep:
         raise NotImplementedError
 
     async def drop(self, tenant: TenantPrefix) -> None:
-        raise NotImplementedError
+        await drop_tables(self._source, tenant)
 
     async def kind(self) -> str:
         raise NotImplementedError

@@ -1,0 +1,53 @@
+"""The end of a tenant's tables, in one transaction: all of them, or none.
+
+Every name is exact. A pattern such as `acme%` would take the tables of `acme_two` with it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.errors import MigrationFailed
+from db.namespace import TenantPrefix
+from db.postgres.owner import Source, change, connect, is_lost, reason
+
+_NOUNS = ("agents", "credentials", "audit_events", "token_revocations")
+
+# With the months that a purge has detached and not yet dropped, of which the parent knows nothing.
+_STANDING = """
+    SELECT c.relname FROM pg_class c
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        AND (c.relname = ANY(CAST(:tables AS text[])) OR c.relname ~ :months)
+    ORDER BY c.relname
+"""
+
+
+async def drop_tables(source: Source, tenant: TenantPrefix) -> tuple[str, ...]:
+    """The names of those that went; none when there were none. Raises MigrationFailed, when one is
+    busy or something of somebody else's hangs on it, and Unavailable."""
+    async with connect(source) as connection:
+        try:
+            async with change(connection, str(tenant)):
+                names = await _standing(connection, tenant)
+                if names:
+                    # Together: they refer to each other, and nothing of anybody else's may go too.
+                    listed = ", ".join(f'"{name}"' for name in names)
+                    await connection.execute(text(f"DROP TABLE {listed} RESTRICT"))
+                return names
+        except DBAPIError as error:
+            if is_lost(error):
+                raise
+            raise MigrationFailed(f"{tenant} was not dropped: {reason(error)}") from None
+
+
+async def _standing(connection: AsyncConnection, tenant: TenantPrefix) -> tuple[str, ...]:
+    rows = await connection.execute(
+        text(_STANDING),
+        {
+            "tables": [*map(tenant.table, _NOUNS), tenant.version_table],
+            "months": tenant.audit_partition_pattern,
+        },
+    )
+    return tuple(rows.scalars())
