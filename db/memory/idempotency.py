@@ -9,7 +9,8 @@ from db.memory.copies import fresh, stored
 from db.memory.units import Life
 from db.records import IdempotencyKey
 
-Keys = dict[tuple[str, UUID], IdempotencyKey]
+Name = tuple[str, UUID]
+Keys = dict[Name, IdempotencyKey]
 
 
 class MemoryIdempotency:
@@ -22,28 +23,32 @@ class MemoryIdempotency:
 
 
 class MemoryIdempotencyStore:
+    """`_changed` is what the unit makes of the committed keys: None for one that it forgets."""
+
     def __init__(self, keys: Keys, life: Life) -> None:
         self._keys = keys
         self._life = life
-        self._claimed: Keys = {}
-        self._swept: list[tuple[str, UUID]] = []
+        self._changed: dict[Name, IdempotencyKey | None] = {}
 
     async def claim(self, record: IdempotencyKey) -> IdempotencyKey | None:
         self._life.go_on()
         name = (record.scope, record.key)
-        found = self._claimed.get(name) or self._keys.get(name)
+        found = self._changed[name] if name in self._changed else self._keys.get(name)
         if found is not None and not found.over(record.created_at):
             return fresh(found)
-        self._claimed[name] = stored(record)
+        self._changed[name] = stored(record)
         return None
 
     async def sweep(self, now: datetime) -> int:
         self._life.go_on()
-        over = [name for name, record in self._keys.items() if record.over(now)]
-        self._swept += over
+        held = {**self._keys, **self._changed}
+        over = [name for name, record in held.items() if record is not None and record.over(now)]
+        self._changed.update(dict.fromkeys(over))
         return len(over)
 
     def keep(self) -> None:
-        for name in self._swept:
-            self._keys.pop(name, None)
-        self._keys.update(self._claimed)
+        for name, record in self._changed.items():
+            if record is None:
+                self._keys.pop(name, None)
+            else:
+                self._keys[name] = record

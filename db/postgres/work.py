@@ -55,18 +55,14 @@ _DUE_SINCE = case(
     else_=work.c.run_after,
 )
 _LIST_DUE = select(*_COLUMNS).where(_DUE).order_by(_DUE_SINCE, work.c.key).limit(bindparam("limit"))
-_COUNTS = (
-    select(
-        work.c.job,
-        func.count().filter(_in(WorkState.QUEUED)),
-        func.count().filter(_in(WorkState.RUNNING)),
-        func.count().filter(_in(WorkState.FAILED)),
-        func.min(_DUE_SINCE).filter(_DUE),
-        func.max(work.c.succeeded_at),
-    )
-    .group_by(work.c.job)
-    .order_by(work.c.job)
-)
+_COUNTS = select(
+    work.c.job,
+    func.count().filter(_in(WorkState.QUEUED)).label("queued"),
+    func.count().filter(_in(WorkState.RUNNING)).label("running"),
+    func.count().filter(_in(WorkState.FAILED)).label("failed"),
+    func.min(_DUE_SINCE).filter(_DUE).label("due_since"),
+    func.max(work.c.succeeded_at).label("succeeded_at"),
+).group_by(work.c.job)
 _LAST = (
     select(*_COLUMNS)
     .where(work.c.finished_at.is_not(None))
@@ -98,18 +94,20 @@ class PostgresWorkReader:
     async def summary(self, now: datetime) -> Sequence[JobSummary]:
         last = {row.job: WORK.record(row) for row in await self._reading.rows(_LAST, {})}
         counted = await self._reading.rows(_COUNTS, {"now": now})
-        return [
+        lines = [
             JobSummary(
-                job=JobName(row[0]),
-                queued=row[1],
-                running=row[2],
-                failed=row[3],
-                due_since=row[4],
-                succeeded_at=row[5],
-                last=last.get(row[0]),
+                job=JobName(row.job),
+                queued=row.queued,
+                running=row.running,
+                failed=row.failed,
+                due_since=row.due_since,
+                succeeded_at=row.succeeded_at,
+                last=last.get(row.job),
             )
             for row in counted
         ]
+        # By the bytes of the name, whatever the database's collation.
+        return sorted(lines, key=lambda line: line.job)
 
 
 class PostgresWorkStore:

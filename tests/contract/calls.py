@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from db.contract import Storage
 from db.cuts import CutKind
-from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter, TenantFilter
+from db.filters import (
+    AgentFilter,
+    AgentOrder,
+    AuditEventFilter,
+    CredentialFilter,
+    TenantFilter,
+    WorkFilter,
+)
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.records import Agent, AuditEvent, Credential
@@ -67,6 +74,11 @@ REGISTRY_READS = st.one_of(
     call("tenants.get", values.slugs),
     call("tenants.count", values.tenant_filters, st.integers(0, 4)),
     call("signing_keys.all"),
+    call("work.get", values.work_keys),
+    call("work.count", values.work_filters, st.integers(0, 4)),
+    call("work.due", values.instants, st.integers(0, 4)),
+    call("work.summary", values.instants),
+    call("idempotency.get", st.just("operator"), values.ids, values.instants),
 )
 REGISTRY_STEPS = st.one_of(
     call("tenants.add", values.tenants),
@@ -74,6 +86,13 @@ REGISTRY_STEPS = st.one_of(
     call("tenants.save", values.tenants),
     call("operator_events.append", values.operator_events),
     call("signing_keys.add", values.keys),
+    call("work.add", values.works()),
+    call("work.get", values.work_keys),
+    call("work.save", values.works()),
+    call("work.seal", values.work_keys, st.none() | values.objects),
+    call("work.unseal", values.work_keys),
+    call("idempotency.claim", values.idempotency_keys),
+    call("idempotency.sweep", values.instants),
 )
 
 
@@ -97,6 +116,7 @@ class Listed:
             "audit.page": lambda: fetch(request, since, self.filter, wanted),
             "tenants.page": lambda: fetch(request, self.filter),
             "operator_events.page": lambda: fetch(request),
+            "work.page": lambda: fetch(request, self.filter),
         }[self.name]()
         return page
 
@@ -119,6 +139,7 @@ LISTS = st.one_of(
     st.builds(Listed, st.just("audit.page"), ANY_TENANT, values.audit_filters),
     st.builds(Listed, st.just("tenants.page"), st.none(), values.tenant_filters),
     st.builds(Listed, st.just("operator_events.page")),
+    st.builds(Listed, st.just("work.page"), st.none(), values.work_filters),
 )
 EVERYTHING = [
     *(
@@ -132,5 +153,6 @@ EVERYTHING = [
     ),
     Listed("tenants.page", None, TenantFilter()),
     Listed("operator_events.page"),
+    Listed("work.page", None, WorkFilter()),
 ]
 KINDS = {"agents.page": Agent, "credentials.page": Credential, "audit.page": AuditEvent}

@@ -20,6 +20,7 @@ from db.records import (
     Credential,
     CredentialStatus,
     DeploymentEnv,
+    IdempotencyKey,
     OperatorEvent,
     Revocation,
     Severity,
@@ -28,6 +29,7 @@ from db.records import (
     Tenant,
     TenantStatus,
 )
+from db.work import JobName, Work, WorkState, work_key
 
 ACME = TenantPrefix("acme")
 GLOBEX = TenantPrefix("globex")
@@ -154,6 +156,48 @@ def new_key(**changes: Any) -> SigningKey:
         "created_at": NOW,
     }
     return SigningKey(**{**values, **changes})
+
+
+def new_row(
+    job: JobName = JobName.WARM_REVOCATIONS, tenant: str | None = None, **changes: Any
+) -> Work:
+    """Of `work`: one that has never run, due now."""
+    values: dict[str, Any] = {"state": WorkState.QUEUED, "run_after": NOW, "created_at": NOW}
+    return Work(key=work_key(job, tenant), job=job, tenant=tenant, **{**values, **changes})
+
+
+def whole_row(
+    job: JobName = JobName.PROVISION_TENANT, tenant: str | None = "acme", **changes: Any
+) -> Work:
+    """With something in every field."""
+    values: dict[str, Any] = {
+        "state": WorkState.RUNNING,
+        "run_after": after(-5),
+        "created_at": after(-9),
+        "attempts": 3,
+        "fence": 2**40,
+        "worker": AWKWARD,
+        "lease_until": after(60),
+        "progress": {"done": 3, "total": 2**40},
+        "report": {"seen": 7, "changed": 0, "failures": {AWKWARD: AWKWARD, "acme": "blocked"}},
+        "last_error": AWKWARD,
+        "started_at": NOW,
+        "finished_at": after(-3),
+        "succeeded_at": after(-4),
+        "ms": 2**40,
+    }
+    return new_row(job, tenant, **{**values, **changes})
+
+
+def new_idempotency_key(**changes: Any) -> IdempotencyKey:
+    values: dict[str, Any] = {
+        "scope": "operator",
+        "key": uuid4(),
+        "fingerprint": "9f" * 32,
+        "result": {"slug": "initech"},
+        "created_at": NOW,
+    }
+    return IdempotencyKey(**{**values, **changes})
 
 
 Row = Agent | Credential | AuditEvent | Revocation

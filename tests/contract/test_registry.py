@@ -51,6 +51,8 @@ WHOLE = new_tenant(
     retention_days=30,
     resource_servers=("https://api.example/", "urn:x"),
     limits={"requests": {"per_minute": 60}, "a": [None, 1.5]},
+    status_reason=AWKWARD,
+    administrator_id=UUID(int=7),
 )
 
 

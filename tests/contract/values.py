@@ -14,8 +14,16 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from db.clock import event_id_floor
-from db.filters import AgentFilter, AuditEventFilter, CredentialFilter, Span, TenantFilter
+from db.filters import (
+    AgentFilter,
+    AuditEventFilter,
+    CredentialFilter,
+    Span,
+    TenantFilter,
+    WorkFilter,
+)
 from db.records import (
+    IDEMPOTENCY_SPAN,
     JSON,
     NIL_AGENT,
     Agent,
@@ -27,6 +35,7 @@ from db.records import (
     Credential,
     CredentialStatus,
     DeploymentEnv,
+    IdempotencyKey,
     OperatorEvent,
     Record,
     Revocation,
@@ -37,6 +46,7 @@ from db.records import (
     TenantStatus,
     field_names,
 )
+from db.work import JobName, Work, WorkState, work_key
 from tests.contract.cast import AWKWARD, MICROSECOND, NOW, SECOND
 
 T = TypeVar("T")
@@ -175,6 +185,8 @@ tenants = st.builds(
     retention_days=st.none() | st.integers(1, 36_500),
     resource_servers=some(texts(128, 1)),
     limits=jsons,
+    status_reason=st.none() | texts(500),
+    administrator_id=st.none() | ids,
 )
 keys = st.builds(
     SigningKey,
@@ -184,6 +196,47 @@ keys = st.builds(
     status=st.sampled_from(SigningKeyStatus),
     created_at=instants,
 )
+idempotency_keys = st.builds(
+    IdempotencyKey,
+    scope=st.sampled_from(["operator", "acme", "Acme"]),
+    key=ids,
+    fingerprint=st.sampled_from(["0" * 64, "9f" * 32]),
+    result=objects,
+    created_at=st.builds(
+        lambda instant, spans: instant + spans * IDEMPOTENCY_SPAN, instants, st.integers(-1, 1)
+    ),
+)
+# Few, so that they meet.
+jobs = st.sampled_from([JobName.PROVISION_TENANT, JobName.REMOVE_TENANT, JobName.WARM_REVOCATIONS])
+work_tenants = st.none() | slugs
+work_keys = st.builds(work_key, jobs, work_tenants)
+
+
+@st.composite
+def works(draw: st.DrawFn) -> Work:
+    job, tenant = draw(jobs), draw(work_tenants)
+    return draw(
+        st.builds(
+            Work,
+            key=st.just(work_key(job, tenant)),
+            job=st.just(job),
+            state=st.sampled_from(WorkState),
+            run_after=instants,
+            created_at=instants,
+            tenant=st.just(tenant),
+            attempts=st.integers(0, 2**31 - 1),
+            fence=st.integers(0, 2**53 - 1),
+            worker=st.none() | texts(128),
+            lease_until=st.none() | instants,
+            progress=st.none() | objects,
+            report=st.none() | objects,
+            last_error=st.none() | texts(500),
+            started_at=st.none() | instants,
+            finished_at=st.none() | instants,
+            succeeded_at=st.none() | instants,
+            ms=st.none() | st.integers(0, 2**53 - 1),
+        )
+    )
 
 
 @st.composite
@@ -238,6 +291,15 @@ audit_filters = mostly(
     ),
 )
 tenant_filters = mostly(TenantFilter(), st.builds(TenantFilter, status=_maybe(TenantStatus)))
+work_filters = mostly(
+    WorkFilter(),
+    st.builds(
+        WorkFilter,
+        job=_maybe(JobName),
+        state=_maybe(WorkState),
+        tenant=st.none() | slugs | texts(24),
+    ),
+)
 
 
 def wanted(kind: type[Record]) -> st.SearchStrategy[set[str]]:
