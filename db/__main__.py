@@ -127,6 +127,8 @@ async def _provision(settings: StorageSettings, slug: str, display_name: str | N
         await storage.close()
     if new:
         print(f"✓ Provisioned: {tenant.slug} {tenant.revision}")
+    elif not tenant.is_active:
+        print(f"✓ Tables made: {tenant.slug}; a worker will admit its administrator")
     else:
         print(f"- Skipped (already active): {tenant.slug} {tenant.revision}")
     return _DONE

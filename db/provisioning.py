@@ -1,7 +1,8 @@
 """How a tenant comes to be without a gateway: its row, its tables, and only then `active`.
 
 For bootstrap and scripts. The tenant has no administrator: that is made when the operator onboards
-a tenant through the gateway.
+a tenant through the gateway. Of one that was onboarded and not finished only the tables are made
+here: its administrator waits beside a row, which is queued, and whoever runs that makes it active.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from db.clock import event_id
 from db.contract import Storage
 from db.errors import AgentIdPError, InvalidTransition, SlugTaken
 from db.records import AuditOutcome, JSONObject, OperatorEvent, Tenant, TenantStatus
+from db.work import JobName, requeued, work_key
 
 _CALLER = "python -m db"
 _UNFINISHED = (TenantStatus.PROVISIONING, TenantStatus.FAILED)
@@ -22,7 +24,8 @@ _UNFINISHED = (TenantStatus.PROVISIONING, TenantStatus.FAILED)
 async def provision_tenant(
     storage: Storage, slug: str, display_name: str | None, now: datetime
 ) -> tuple[Tenant, bool]:
-    """The active tenant, and whether it became so now. One that was left unfinished is resumed.
+    """The tenant, and whether it became active now. One that was left unfinished is resumed; it is
+    not active yet if it waits for its administrator.
 
     Raises InvalidInput, SlugTaken for a removed tenant, InvalidTransition for a suspended one or
     one that is being removed; MigrationFailed leaves the tenant `failed`, to be tried again.
@@ -72,13 +75,26 @@ async def _settle(
     revision: str | None = None,
     reason: str | None = None,
 ) -> tuple[Tenant, bool]:
-    """Another process may have been at the same tenant: what it finished stays finished."""
+    """Another process may have been at the same tenant: what it finished stays finished. A tenant
+    that waits for its administrator is settled by whoever admits that."""
     async with storage.registry_unit() as unit:
+        # The work's row before the tenant's, as whoever does the work: neither waits for the other.
+        work = await unit.work.get(work_key(JobName.PROVISION_TENANT, slug))
         held = await unit.tenants.get(slug)
         assert held is not None, "a tenant's row is never deleted"
         if held.status not in _UNFINISHED:
             return held, False
-        changed = replace(held, status=status, updated_at=now, revision=revision or held.revision)
+        if work is not None and await unit.work.unseal(work.key) is not None:
+            if status is TenantStatus.ACTIVE:
+                await unit.work.save(requeued(work, now))
+            return held, False
+        changed = replace(
+            held,
+            status=status,
+            status_reason=reason,
+            updated_at=now,
+            revision=revision or held.revision,
+        )
         await unit.tenants.save(changed)
         done = status is TenantStatus.ACTIVE
         await unit.operator_events.append(

@@ -79,6 +79,9 @@ class RunningGateway:
             self.call(Operator()), slug, f"{slug} at work", f"admin@{slug}.example"
         )
         assert made.secret is not None
+        tenant = await self.gateway.tenants.get(slug)
+        assert tenant is not None
+        assert tenant.is_active, tenant.status_reason
         return Client(slug, str(made.client_id), made.secret)
 
     async def client_of(
