@@ -32,7 +32,7 @@ class Admission:
     events: tuple[AuditEvent, ...]
 
     def to_json(self) -> JSONObject:
-        found: JSONObject = msgspec.to_builtins(self)
+        found: JSONObject = msgspec.json.decode(msgspec.json.encode(self))
         return found
 
     @classmethod

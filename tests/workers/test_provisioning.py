@@ -98,8 +98,8 @@ class Scene:
     async def give_up(self) -> None:
         """Fails until the row is left to the operator."""
         while (await self.row()).state is not WorkState.FAILED:
-            assert await self.run()
             self.clock.advance(300)
+            assert await self.run()
 
     async def again(self) -> None:
         """As the operator asks for it."""
@@ -207,7 +207,7 @@ async def test_nor_one_that_was_overtaken_while_it_made_the_tables(
 ) -> None:
     late = await on_postgres.claim("late")
     async with session(database.owner_url) as others:
-        await others.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_of(SLUG)})")
+        await others.exec_driver_sql(f"SELECT pg_advisory_lock({lock_of(SLUG)})")
         running = asyncio.create_task(provisioning.run(late, NOW))
         await wait_for_waiting(database.owner_url, 1)
         on_postgres.clock.advance(LEASE.total_seconds())
