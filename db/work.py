@@ -20,6 +20,7 @@ LEASE = timedelta(seconds=60)
 
 _FIRST_DELAY = timedelta(seconds=2)
 _LONGEST_DELAY = timedelta(minutes=5)
+_DOUBLINGS = 10  # are more than the longest delay has; more of them no timedelta could hold
 
 
 class JobName(StrEnum):
@@ -187,7 +188,7 @@ def failed(
     left for the operator, or waits for `again_at` when the job has a schedule."""
     ended = replace(_ended(work, now), last_error=error, report=report)
     if work.attempts < most_attempts:
-        delay = min(_FIRST_DELAY * 2 ** (work.attempts - 1), _LONGEST_DELAY)
+        delay = min(_FIRST_DELAY * 2 ** min(work.attempts - 1, _DOUBLINGS), _LONGEST_DELAY)
         return replace(ended, state=WorkState.QUEUED, run_after=now + delay)
     if again_at is not None:
         return replace(ended, state=WorkState.QUEUED, run_after=again_at, attempts=0)
