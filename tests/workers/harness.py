@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,6 +25,30 @@ class Clock:
     def advance(self, seconds: float) -> datetime:
         self.now += timedelta(seconds=seconds)
         return self.now
+
+
+class Pulse:
+    """What a heartbeat waits for: it beats when a test says so."""
+
+    def __init__(self) -> None:
+        self._waiting = asyncio.Event()
+        self._beats = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self._waiting.set()
+        await self._beats.wait()
+        self._beats.clear()
+
+    def go(self) -> None:
+        self._waiting.clear()
+        self._beats.set()
+
+    async def beat(self) -> None:
+        """Once, to the end of it."""
+        async with asyncio.timeout(10):
+            await self._waiting.wait()
+            self.go()
+            await self._waiting.wait()
 
 
 @dataclass
