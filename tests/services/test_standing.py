@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,15 +11,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from db.errors import ScopeExceeded, TooManyCredentials, Unauthenticated
-from db.pages import PageRequest
 from db.records import AuditAction, TenantStatus
-from gateway.auth.principal import Operator
 from gateway.services.call import Call
 from gateway.services.credentials import MAX_USABLE
 from gateway.services.profiles import AgentChanges
-from tests.db.catalog import session
 from tests.gateway import Client, RunningGateway, profile
-from tests.servers.databases import Database
 
 WRITES = ("agents:write", "credentials:write")
 GRANT = {"grant_type": "client_credentials"}
@@ -270,29 +265,3 @@ async def set_status(gateway: RunningGateway, slug: str, status: TenantStatus) -
         held = await unit.tenants.get(slug)
         assert held is not None
         await unit.tenants.save(replace(held, status=status))
-
-
-async def test_an_onboarding_that_is_given_up_is_seen_to_have_failed(
-    on_postgres: RunningGateway, empty_database: Database
-) -> None:
-    tenants, registry = on_postgres.gateway.tenants, on_postgres.gateway.storage.registry
-    async with session(empty_database.owner_url) as others:
-        await others.exec_driver_sql(
-            "SELECT pg_advisory_xact_lock(hashtextextended('migrate:slow', 0))"
-        )
-        onboarding = asyncio.create_task(
-            tenants.onboard(on_postgres.call(Operator()), "slow", "Slow", "admin@slow.example")
-        )
-        while await registry.tenants.get("slow") is None:
-            await checkpoint()
-        onboarding.cancel()
-        with suppress(asyncio.CancelledError):
-            await onboarding
-
-        tenant = await registry.tenants.get("slow")
-
-    assert onboarding.cancelled()
-    assert tenant is not None
-    assert tenant.status is TenantStatus.FAILED
-    newest = (await registry.operator_events.page(PageRequest(first=1))).items[0]
-    assert (newest.action, newest.tenant) == ("tenant.failed", "slow")
