@@ -11,7 +11,8 @@ async def test_the_operator_looks_at_tenants_one_by_one_and_in_pages(stored: Ask
     for slug in ("initech", "globex"):
         await stored.running.onboard(slug)
     document = """query($slug: String!) { tenant(slug: $slug) {
-        slug displayName status statusReason revision retentionDays resourceServers createdAt updatedAt } }"""
+        slug displayName status statusReason revision retentionDays resourceServers
+        createdAt updatedAt } }"""
     tenant = (await stored.operator.data(document, {"slug": "globex"}))["tenant"]
     assert (tenant["slug"], tenant["status"]) == ("globex", "ACTIVE")
     assert tenant["statusReason"] is None
