@@ -6,7 +6,7 @@ do; one may be begun inside a unit of a tenant, or around one, and each is commi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -45,6 +45,10 @@ class SigningKeyReader(Protocol):
 
 class WorkReader(Protocol):
     async def get(self, key: str) -> Work | None: ...
+
+    async def get_many(self, keys: Collection[str]) -> Mapping[str, Work]:
+        """Those that exist; order and repetition of the keys do not matter."""
+        ...
 
     async def page(self, request: PageRequest, filter: WorkFilter = WorkFilter()) -> Page[Work]:
         """By `key`, in the order of its bytes. Raises InvalidCursor."""

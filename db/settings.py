@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -55,6 +56,10 @@ class StorageSettings(BaseSettings):
     )
     audit_retention_days: int = Field(
         90, ge=1, le=36500, description="how long audit events can be read, in days"
+    )
+    export_directory: Path = Field(
+        Path("exports"),
+        description="where a removed tenant's data is written before it is dropped",
     )
     db_pool_size: int = Field(10, ge=1, le=1000, description="connections kept open per process")
     db_max_overflow: int = Field(5, ge=0, le=1000, description="further connections under load")

@@ -51,6 +51,9 @@ class GatewaySettings(StorageSettings):
     token_ttl_seconds: int = Field(
         3600, ge=60, le=86400, description="life of an access token, in seconds"
     )
+    tenant_removal_grace_hours: int = Field(
+        168, ge=0, le=87600, description="how long a removal can be called off, in hours"
+    )
     bcrypt_cost: int = Field(12, ge=10, le=14, description="bcrypt cost of client secrets")
     cors_origins: Names = Field(
         (), description="origins, comma separated, whose pages may call the gateway"

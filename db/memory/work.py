@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -29,6 +29,10 @@ class MemoryWork:
     async def get(self, key: str) -> Work | None:
         work = self._rows.get(key)
         return work and fresh(work)
+
+    async def get_many(self, keys: Collection[str]) -> Mapping[str, Work]:
+        found = {key: self._rows.get(key) for key in keys}
+        return {key: fresh(work) for key, work in found.items() if work is not None}
 
     async def page(self, request: PageRequest, filter: WorkFilter = _EVERY) -> Page[Work]:
         return self._select(filter).page(lists.work(filter), request, descending=False, show=fresh)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, update
@@ -30,6 +30,7 @@ _WORK: Listing[Work, ByKey] = Listing(
 )
 _COLUMNS = WORK.columns(WORK.names)
 _GET = select(*_COLUMNS).where(work.c.key == bindparam("key"))
+_GET_MANY = select(*_COLUMNS).where(among(work.c.key, "keys"))
 _HOLD = _GET.with_for_update()
 _ADD = insert(work).on_conflict_do_nothing(index_elements=["key"]).returning(work.c.key)
 _SAVE = update(work).where(work.c.key == bindparam("row")).returning(work.c.key)
@@ -54,7 +55,14 @@ _DUE_SINCE = case(
     (and_(_in(WorkState.RUNNING), work.c.lease_until.is_not(None)), work.c.lease_until),
     else_=work.c.run_after,
 )
-_LIST_DUE = select(*_COLUMNS).where(_DUE).order_by(_DUE_SINCE, work.c.key).limit(bindparam("limit"))
+# While a newer program is rolled out its jobs are queued here too, and they are left to it.
+_KNOWN = work.c.job.in_([job.value for job in JobName])
+_LIST_DUE = (
+    select(*_COLUMNS)
+    .where(_KNOWN, _DUE)
+    .order_by(_DUE_SINCE, work.c.key)
+    .limit(bindparam("limit"))
+)
 _COUNTS = select(
     work.c.job,
     func.count().filter(_in(WorkState.QUEUED)).label("queued"),
@@ -78,6 +86,11 @@ class PostgresWorkReader:
     async def get(self, key: str) -> Work | None:
         rows = await self._reading.rows(_GET, {"key": key})
         return WORK.record(rows[0]) if rows else None
+
+    async def get_many(self, keys: Collection[str]) -> Mapping[str, Work]:
+        rows = await self._reading.rows(_GET_MANY, {"keys": list(keys)}) if keys else ()
+        found = [WORK.record(row) for row in rows]
+        return {work.key: work for work in found}
 
     async def page(self, request: PageRequest, filter: WorkFilter = WorkFilter()) -> Page[Work]:
         return await _WORK.page(

@@ -55,7 +55,7 @@ class AgentNotActive(UserError):
     refusal = errors.AgentNotActive
 
 
-@strawberry.type(description="The agent's status does not allow this.")
+@strawberry.type(description="Its status does not allow this.")
 class InvalidTransition(UserError):
     refusal = errors.InvalidTransition
 

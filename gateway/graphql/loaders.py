@@ -1,6 +1,6 @@
 """What the resolvers of one operation ask for one by one is fetched together.
 
-A loader stands for one question about many agents, such as the first five credentials of each. It
+A loader stands for one question about many, such as the first five credentials of each agent. It
 remembers its answers for as long as the operation changes nothing.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from dataclasses import replace
-from typing import TypeVar, cast
+from datetime import datetime
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import anyio
@@ -21,6 +22,7 @@ from gateway.services.call import Call
 from gateway.services.credentials import READ
 from gateway.wiring import Gateway
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 Wanted = frozenset[str] | None
 
@@ -32,7 +34,7 @@ class Loaders:
     def __init__(self, gateway: Gateway, call: Call) -> None:
         self._gateway = gateway
         self._call = call
-        self._loaders: dict[Hashable, DataLoader[UUID, object]] = {}
+        self._loaders: dict[Hashable, DataLoader[Any, object]] = {}
         self._turn = anyio.Semaphore(_STATEMENTS_AT_ONCE)
 
     def agent(self, agent_id: UUID, wanted: Wanted) -> Awaitable[Agent | None]:
@@ -62,6 +64,14 @@ class Loaders:
         page = self._load(("audit events", request, filter, wanted), agent_id, fetch)
         return cast(Awaitable[Page[AuditEvent]], page)
 
+    def removal(self, slug: str) -> Awaitable[datetime | None]:
+        """When the data of a tenant that is being removed will be gone."""
+
+        def fetch(slugs: Collection[str]) -> Awaitable[Mapping[str, datetime]]:
+            return self._gateway.tenants.removals(slugs)
+
+        return self._load(("removal",), slug, fetch)
+
     async def credential(self, credential_id: UUID) -> Credential | None:
         async with self._turn:
             return await self._gateway.credentials.get(self._call, credential_id)
@@ -82,15 +92,15 @@ class Loaders:
     def _load(
         self,
         question: Hashable,
-        agent_id: UUID,
-        fetch: Callable[[Collection[UUID]], Awaitable[Mapping[UUID, T]]],
+        key: K,
+        fetch: Callable[[Collection[K]], Awaitable[Mapping[K, T]]],
     ) -> Awaitable[T | None]:
         loader = self._loaders.get(question)
         if loader is None:
 
-            async def load(ids: list[UUID]) -> list[object]:
-                found = await fetch(ids)
-                return [found.get(each) for each in ids]
+            async def load(keys: list[K]) -> list[object]:
+                found = await fetch(keys)
+                return [found.get(each) for each in keys]
 
             loader = self._loaders[question] = DataLoader(load)
-        return cast(Awaitable[T | None], loader.load(agent_id))
+        return cast(Awaitable[T | None], loader.load(key))

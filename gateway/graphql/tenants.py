@@ -1,9 +1,9 @@
-"""Tenants: looked at, by the operator alone."""
+"""Tenants: looked at, suspended, brought back and removed, by the operator alone."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import cast
+from typing import Annotated, cast
 
 import strawberry
 from strawberry import UNSET
@@ -12,8 +12,17 @@ from db import filters, records
 from gateway.graphql import enums
 from gateway.graphql.access import OPERATOR, guarded
 from gateway.graphql.context import Info
+from gateway.graphql.errors import InvalidInput, InvalidTransition, NotFound
 from gateway.graphql.filters import TenantFilter
-from gateway.graphql.pages import Connection, Count, Counter, Cursor, given, page_request
+from gateway.graphql.pages import (
+    Connection,
+    Count,
+    Counter,
+    Cursor,
+    described,
+    given,
+    page_request,
+)
 
 
 @strawberry.type(description="A row of the registry; its slug is also the prefix of its tables.")
@@ -39,6 +48,15 @@ class Tenant:
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
         return isinstance(value, records.Tenant)
+
+    @described(
+        "When all that it has is exported and dropped: it can be reactivated until then. Null for "
+        "one that is not being removed."
+    )
+    async def removes_at(self, info: Info) -> datetime | None:
+        if self.status is not enums.TenantStatus.REMOVING:
+            return None
+        return await info.context.loaders.removal(self.slug)
 
 
 @strawberry.type
@@ -67,3 +85,95 @@ class TenantQueries:
         meant = filters.TenantFilter() if filter is None else filter.meant()
         page = await service.page(request, meant)
         return TenantConnection(page=page, counter=Counter(lambda: service.count(meant)))
+
+
+@strawberry.input
+class SuspendTenantInput:
+    slug: str
+    reason: str | None = strawberry.field(
+        default=UNSET, description="For the operator's own trail, and `statusReason`."
+    )
+
+
+@strawberry.input
+class ReactivateTenantInput:
+    slug: str
+
+
+@strawberry.input
+class RemoveTenantInput:
+    slug: str
+    reason: str | None = strawberry.field(
+        default=UNSET, description="For the operator's own trail, and `statusReason`."
+    )
+
+
+@strawberry.type(
+    description="Every request of its agents, and every token, is refused from now on."
+)
+class TenantSuspended:
+    tenant: Tenant
+
+
+@strawberry.type(description="Its agents may ask for new tokens; those from before stay refused.")
+class TenantReactivated:
+    tenant: Tenant
+
+
+@strawberry.type(description="Refused from now on; its data goes at `removesAt`.")
+class TenantRemovalRequested:
+    tenant: Tenant
+
+
+SuspendTenantPayload = Annotated[
+    TenantSuspended | InvalidInput | NotFound | InvalidTransition,
+    strawberry.union("SuspendTenantPayload"),
+]
+ReactivateTenantPayload = Annotated[
+    TenantReactivated | NotFound | InvalidTransition, strawberry.union("ReactivateTenantPayload")
+]
+RemoveTenantPayload = Annotated[
+    TenantRemovalRequested | InvalidInput | NotFound | InvalidTransition,
+    strawberry.union("RemoveTenantPayload"),
+]
+
+
+@strawberry.type
+class TenantMutations:
+    @guarded(
+        OPERATOR,
+        description=(
+            "An active tenant. One that is suspended already is refused, after the suspension was "
+            "made known once more: repeat it when the first answer was UNAVAILABLE."
+        ),
+    )
+    async def suspend_tenant(self, info: Info, input: SuspendTenantInput) -> SuspendTenantPayload:
+        context = info.context
+        tenant = await context.gateway.tenants.suspend(
+            context.call, input.slug, given(input.reason)
+        )
+        return TenantSuspended(tenant=_shown(tenant))
+
+    @guarded(OPERATOR, description="A suspended tenant, or one whose removal has not begun yet.")
+    async def reactivate_tenant(
+        self, info: Info, input: ReactivateTenantInput
+    ) -> ReactivateTenantPayload:
+        context = info.context
+        tenant = await context.gateway.tenants.reactivate(context.call, input.slug)
+        return TenantReactivated(tenant=_shown(tenant))
+
+    @guarded(
+        OPERATOR,
+        description=(
+            "In two steps: refused at once, and until `removesAt` it can be reactivated. Then all "
+            "that it has is exported, dropped, and its slug is never given again."
+        ),
+    )
+    async def remove_tenant(self, info: Info, input: RemoveTenantInput) -> RemoveTenantPayload:
+        context = info.context
+        tenant = await context.gateway.tenants.remove(context.call, input.slug, given(input.reason))
+        return TenantRemovalRequested(tenant=_shown(tenant))
+
+
+def _shown(tenant: records.Tenant) -> Tenant:
+    return cast(Tenant, tenant)

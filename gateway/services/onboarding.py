@@ -15,12 +15,9 @@ from db import grammar
 from db.admission import Admission
 from db.contract import Storage
 from db.errors import SlugTaken, TenantNotProvisioned
-from db.grammar import GATEWAY_CAPABILITIES
 from db.records import (
     Agent,
-    AgentType,
     AuditAction,
-    DeploymentEnv,
     JSONObject,
     Tenant,
     TenantStatus,
@@ -28,11 +25,11 @@ from db.records import (
 from db.registry import RegistryUnit
 from db.work import Doorbell, JobName, Work, WorkState, new_work, released, requeued, work_key
 from gateway.auth.secrets import SecretHasher, new_secret
+from gateway.services.administrators import administrator_profile
 from gateway.services.agents import created_event, new_agent
 from gateway.services.call import Call
 from gateway.services.credentials import new_credential
 from gateway.services.idempotency import Attempt
-from gateway.services.profiles import NewAgent
 
 _OPERATION = "onboardTenant"
 
@@ -70,7 +67,7 @@ class OnboardingService:
             created_at=call.now,
             updated_at=call.now,
         )
-        administrator = new_agent(call, _administrator(tenant.slug, admin_email))
+        administrator = new_agent(call, administrator_profile(tenant.slug, admin_email))
         tenant = replace(tenant, administrator_id=administrator.agent_id)
         said: JSONObject = {
             "slug": tenant.slug,
@@ -156,19 +153,6 @@ def _admission(call: Call, administrator: Agent, secret_hash: str) -> Admission:
             created_event(call, administrator, actor),
             call.event(AuditAction.CREDENTIAL_GENERATED, generated, agent_id=actor),
         ),
-    )
-
-
-def _administrator(slug: str, email: str) -> NewAgent:
-    return NewAgent(
-        grammar.email(email, "adminEmail"),
-        {
-            "agent_type": AgentType.ORCHESTRATOR,
-            "version": "1.0.0",
-            "capabilities": sorted(GATEWAY_CAPABILITIES),
-            "owner": slug,
-            "deployment_env": DeploymentEnv.PRODUCTION,
-        },
     )
 
 
