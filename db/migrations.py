@@ -1,7 +1,8 @@
 """The only path that makes tables: the registry's, then those of each tenant.
 
 Called at the gateway's start, by `python -m db` and when a tenant is onboarded. It works through
-a connection of the owner role; what happens inside one transaction is in `db.postgres.steps`.
+a connection of the owner role; what happens inside one transaction is in `db.postgres.stamps` and
+`db.postgres.steps`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
 from db.namespace import TenantPrefix, prefix_problem
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
+from db.postgres.driver import driver_of
+from db.postgres.fleet import CONCURRENCY, Fleet, all_to_head
 from db.postgres.owner import Source, application_role, connect, is_lost, reason, table_exists
 from db.postgres.partitions import ensure_audit_partitions
-from db.postgres.roles import grant, require_role
-from db.postgres.steps import RevisionFailed, Run
+from db.postgres.roles import grant
+from db.postgres.stamps import to_head
+from db.postgres.standing import find_ground
+from db.postgres.steps import Run
 from db.records import TenantStatus
 from db.tables import migration_log
 from db.tables import tenants as registry
-from db.upkeep import Change, Outcome, Report, Summary
+from db.upkeep import Advance, Change, Outcome, Report, Summary
 
 __all__ = ["Change", "Outcome", "Report", "Source", "Summary"]
 
 
 def _silent(outcome: Outcome) -> None:
     """For callers to whom the summary is enough."""
+
+
+def _still(done: int, total: int) -> None:
+    """For callers who do not watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +81,40 @@ async def migrate(
     now: datetime,
     tenants: Sequence[str] | None = None,
     report: Report = _silent,
+    advance: Advance = _still,
+    canaries: Sequence[str] = (),
+    concurrency: int = CONCURRENCY,
     scripts: Path = SCRIPTS,
 ) -> Summary:
-    """Brings the registry to head, then every tenant that is not removed, or only those named.
+    """Brings the registry to head, then every tenant that is not removed, or only those named:
+    `concurrency` of them at once, the `canaries` before all others and one by one.
 
-    A tenant that fails is reported and the others are done. Raises MigrationFailed when the
-    registry fails, NotFound for a tenant that is not registered, and Unavailable.
+    A tenant that fails is reported and the others are done, unless it is the revision that fails,
+    as `db.postgres.fleet` decides: then the rest is not begun, and the summary names it. Raises
+    MigrationFailed when the registry fails, NotFound for a tenant that is not registered or a
+    canary that is not among those to be migrated, and Unavailable.
     """
     async with connect(source) as connection:
-        run = Run(connection, application_role(source), now, report)
-        await require_role(connection, run.role)
+        role = application_role(source)
+        ground = await find_ground(await driver_of(connection), role)
+        run = Run(connection, role, now, report)
         await run.to_head(Chain(scripts=scripts))
         slugs = await _registered(connection, tenants)
+        for canary in canaries:
+            if canary not in slugs:
+                raise NotFound(f"no tenant {canary} is to be migrated")
+        prefixes = []
         for slug in slugs:
             try:
-                await run.to_head(Chain(TenantPrefix(slug), scripts))
-            except RevisionFailed as failure:
-                run.tell(failure.outcome)
+                prefixes.append(TenantPrefix(slug))
             except InvalidPrefix as error:
                 # The row was not written by this program, which would have refused the slug.
                 run.tell(Outcome(slug, BASE, Change.FAILED, error.message))
-        return Summary(tuple(run.outcomes), seen=1 + len(slugs))
+        fleet = Fleet(
+            source, ground, role, now, report, advance, scripts, frozenset(canaries), concurrency
+        )
+        outcomes, left = await all_to_head(fleet, connection, prefixes)
+        return Summary((*run.outcomes, *outcomes), seen=1 + len(slugs), left=left)
 
 
 async def provision(
@@ -104,10 +126,11 @@ async def provision(
     The registry row is left alone. Raises MigrationFailed and Unavailable.
     """
     async with connect(source) as connection:
-        run = Run(connection, application_role(source), now, _silent, registers=False)
-        await require_role(connection, run.role)
+        role = application_role(source)
+        ground = await find_ground(await driver_of(connection), role)
         chain = Chain(tenant, scripts)
-        await run.to_head(chain)
+        run = Run(connection, role, now, _silent, registers=False)
+        await to_head(run, chain, tenant, ground)
         return chain.head
 
 

@@ -40,10 +40,12 @@ Advance: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of a migration; `seen` counts the subjects, the registry among them."""
+    """Of a migration; `seen` counts the subjects, the registry among them. `left` are the slugs of
+    those that were not begun, because too much had failed before them."""
 
     outcomes: tuple[Outcome, ...]
     seen: int = 0
+    left: tuple[str, ...] = ()
 
     @property
     def changed(self) -> int:

@@ -7,8 +7,9 @@ every tenant. Each line is straight: a revision has one before it and one after.
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
 BASE = "base"
 
 Line: TypeAlias = Literal["registry", "tenants"]
+_Steps: TypeAlias = Callable[[object, MigrationContext], list[MigrationStep]]
 
 _alembic = threading.Lock()
 _TURN = 0.002  # seconds
@@ -100,6 +102,18 @@ class Chain:
         async with _turn():
             await connection.run_sync(self._run, revision, up=True)
 
+    async def script(self, revision: str) -> str:
+        """What `upgrade` would send, from the revision before; the last of its statements puts
+        `revision` into the version table. Nothing is asked of any database."""
+        async with _turn():
+            return self._written(revision)
+
+    def online_only(self, revision: str) -> bool:
+        """Whether the revision says that it cannot be written down: it asks the database, or does
+        not belong into a transaction with others."""
+        script = _directory(self._line, self.scripts).get_revision(revision)
+        return bool(getattr(script.module, "online_only", False))
+
     async def downgrade(self, connection: AsyncConnection, revision: str) -> None:
         """Takes `revision` back, which must be the current one; with the first revision the
         version table goes too, so that nothing is left."""
@@ -113,23 +127,39 @@ class Chain:
         return "tenants" if self.tenant else "registry"
 
     def _run(self, connection: Connection, revision: str, *, up: bool) -> None:
-        directory = _directory(self._line, self.scripts)
-        script = directory.get_revision(revision)
-        make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
-        step = make(directory.revision_map, script)
+        directory, step = self._step(revision, up=up)
+        with EnvironmentContext(self._config(connection), directory, fn=step):
+            directory.run_env()
 
-        def one_step(current: object, context: MigrationContext) -> list[MigrationStep]:
-            return [step]
+    def _written(self, revision: str) -> str:
+        directory, step = self._step(revision, up=True)
+        written = io.StringIO()
+        before = directory.get_revision(revision).down_revision
+        with EnvironmentContext(
+            self._config(None),
+            directory,
+            fn=step,
+            as_sql=True,
+            starting_rev=before,
+            output_buffer=written,
+        ):
+            directory.run_env()
+        return written.getvalue()
 
-        config = Config(
+    def _config(self, connection: Connection | None) -> Config:
+        return Config(
             attributes={
                 "connection": connection,
                 "version_table": self.version_table,
                 "tenant": self.tenant,
             }
         )
-        with EnvironmentContext(config, directory, fn=one_step):
-            directory.run_env()
+
+    def _step(self, revision: str, *, up: bool) -> tuple[ScriptDirectory, _Steps]:
+        directory = _directory(self._line, self.scripts)
+        make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
+        step = make(directory.revision_map, directory.get_revision(revision))
+        return directory, lambda current, context: [step]
 
 
 @cache

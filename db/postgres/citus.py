@@ -14,10 +14,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.namespace import TenantPrefix
+from db.postgres.driver import Driver
 
 # Ours refuse and write nothing, wherever they run. To a plain PostgreSQL it is a setting that
 # nobody reads, so that no question has to be asked before it.
 ALLOW_TRIGGERS = "SET LOCAL citus.enable_unsafe_triggers = on"
+
+_APART = """
+    SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS named(name, place)
+    WHERE to_regclass(name) IS NOT NULL
+        AND NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(name))
+    ORDER BY place
+"""
+_DISTRIBUTE = "SELECT create_distributed_table($1::text::regclass, NULL, colocate_with => $2)"
 
 # The first of them is where the others go; a table that others refer to comes before them.
 _TOGETHER = ("agents", "credentials", "audit_events", "token_revocations")
@@ -29,6 +38,11 @@ async def citus_version(connection: AsyncConnection) -> str | None:
         return None
     version = await connection.scalar(text("SELECT split_part(citus_version(), ' ', 2)"))
     return str(version)
+
+
+async def is_there(driver: Driver) -> bool:
+    """Whether the database has the extension."""
+    return bool(await driver.fetch("SELECT FROM pg_extension WHERE extname = 'citus'"))
 
 
 async def kind(connection: AsyncConnection) -> str:
@@ -46,31 +60,31 @@ def tables_together(tenant: TenantPrefix) -> tuple[str, ...]:
     return tuple(map(tenant.table, _TOGETHER))
 
 
-async def distribute(connection: AsyncConnection, tenant: TenantPrefix) -> Sequence[str]:
+async def apart(
+    driver: Driver, tenants: Sequence[TenantPrefix]
+) -> dict[TenantPrefix, tuple[str, ...]]:
+    """The tables of each tenant that are not kept together yet, in the order in which they can be
+    brought together. Only for a database with Citus."""
+    names = {table: tenant for tenant in tenants for table in tables_together(tenant)}
+    found: dict[TenantPrefix, tuple[str, ...]] = {}
+    for (table,) in await driver.fetch(_APART, list(names)):
+        tenant = names[table]
+        found[tenant] = (*found.get(tenant, ()), table)
+    return found
+
+
+async def distribute(driver: Driver, tenant: TenantPrefix) -> tuple[str, ...]:
     """Brings the tenant's tables, partitions and rows with them, to one node of the cluster, in
-    the transaction that is open; those that are new there. Only for a database with Citus."""
-    first, *_ = together = tables_together(tenant)
-    rows = await connection.execute(
-        text(
-            "SELECT name FROM unnest(CAST(:tables AS text[])) WITH ORDINALITY AS t(name, place)"
-            " WHERE to_regclass(name) IS NOT NULL AND NOT EXISTS"
-            " (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(name))"
-            " ORDER BY place"
-        ),
-        {"tables": list(together)},
-    )
-    left = tuple(rows.scalars())
-    if left:
-        await connection.execute(text(ALLOW_TRIGGERS))
-    for table in left:
-        await connection.execute(
-            text(
-                "SELECT create_distributed_table("
-                "CAST(CAST(:table AS text) AS regclass), NULL, colocate_with => :beside)"
-            ),
-            {"table": table, "beside": "none" if table == first else first},
-        )
-    return left
+    the transaction that is open; those that are new there. Repeating it is harmless. Only for a
+    database with Citus."""
+    first, *_ = tables_together(tenant)
+    new = (await apart(driver, [tenant])).get(tenant, ())
+    if new:
+        await driver.execute(ALLOW_TRIGGERS)
+    for table in new:
+        beside = "none" if table == first else first
+        await driver.fetch(_DISTRIBUTE, table, beside)
+    return new
 
 
 def detachment(parent: str, partition: str, *, citus: bool) -> str:

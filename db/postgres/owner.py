@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.errors import AgentIdPError, Misconfigured, Unavailable
+from db.postgres.citus import ALLOW_TRIGGERS
+from db.postgres.driver import Driver
 from db.postgres.engine import asyncpg_url
 from db.settings import StorageSettings
 
@@ -25,9 +27,13 @@ _CONNECT_TIMEOUT = 5  # seconds
 _WAIT_FOR_OTHERS = "60s"
 _WAIT_FOR_A_TABLE = "2s"
 _LONGEST_REASON = 500
+_KEPT_STATEMENTS = 20
 
 Source = StorageSettings | AsyncEngine
 """The settings, or an engine of the owner's that the application made itself."""
+
+# SQLSTATE classes: the connection failed, the server or an administrator ended it.
+_LOST = ("08", "57P")
 
 
 @asynccontextmanager
@@ -38,7 +44,7 @@ async def connect(source: Source) -> AsyncIterator[AsyncConnection]:
         connection = await _connect(engine)
         try:
             yield connection
-        except (DBAPIError, ConnectionError) as error:
+        except Exception as error:
             if is_lost(error):
                 raise Unavailable(
                     f"the connection to {_place(engine.url)} was lost: {reason(error)}"
@@ -64,12 +70,33 @@ async def change(connection: AsyncConnection, subject: str) -> AsyncIterator[Non
 async def hold(connection: AsyncConnection, subject: str) -> None:
     """Waits until no other transaction changes the tables of `subject`, and keeps them until the
     end of this one; from here on no statement waits long for a table that is in use."""
-    await connection.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_FOR_OTHERS}'"))
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-        {"name": f"migrate:{subject}"},
+    for statement in _holding(subject):
+        await connection.execute(text(statement))
+
+
+@asynccontextmanager
+async def held(driver: Driver, subject: str, opening: str) -> AsyncIterator[str]:
+    """As `change`, beneath SQLAlchemy, in one message with the statement `opening`, whose tag it
+    yields. What SQLAlchemy begins on the same connection meanwhile is a savepoint in it."""
+    transaction = driver.transaction(isolation="read_committed")
+    await transaction.start()
+    try:
+        yield await driver.execute(";".join((*_holding(subject), opening)))
+    except BaseException:
+        if not driver.is_closed():
+            await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
+def _holding(subject: str) -> tuple[str, ...]:
+    """A subject is `registry` or a tenant's prefix: it needs no quoting."""
+    return (
+        f"SET LOCAL lock_timeout = '{_WAIT_FOR_OTHERS}'",
+        f"SELECT pg_advisory_xact_lock(hashtextextended('migrate:{subject}', 0))",
+        f"SET LOCAL lock_timeout = '{_WAIT_FOR_A_TABLE}'",
+        ALLOW_TRIGGERS,
     )
-    await connection.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_FOR_A_TABLE}'"))
 
 
 async def table_exists(connection: AsyncConnection, name: str) -> bool:
@@ -89,7 +116,9 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, rather than a statement refused."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
-    return isinstance(error, ConnectionError)
+    # The driver's own errors come from beneath SQLAlchemy.
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, ConnectionError) or (state or "").startswith(_LOST)
 
 
 def reason(error: BaseException) -> str:
@@ -116,10 +145,11 @@ def _engine(settings: StorageSettings) -> AsyncEngine:
         asyncpg_url(settings.owner_url),
         poolclass=NullPool,
         hide_parameters=True,
-        # No statement is repeated often enough to be kept, and behind PgBouncer none may be.
+        # SQLAlchemy repeats no statement often enough here to keep it; what the driver is asked
+        # directly is asked of every tenant. Behind PgBouncer none may be kept.
         connect_args={
             "timeout": _CONNECT_TIMEOUT,
-            "statement_cache_size": 0,
+            "statement_cache_size": 0 if settings.pgbouncer else _KEPT_STATEMENTS,
             "prepared_statement_cache_size": 0,
         },
     )

@@ -7,13 +7,15 @@ without them. An owner or a superuser could undo both, and is therefore not let 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.errors import MigrationFailed, Misconfigured
 from db.namespace import APPEND_ONLY_FUNCTION, REGISTRY_VERSION_TABLE, TenantPrefix
+from db.postgres.driver import Driver, driver_of
 from db.postgres.partitions import audit_partitions
 
 _READ = frozenset({"SELECT"})
@@ -70,7 +72,7 @@ async def refuse_owner(connection: AsyncConnection, tenants: Sequence[TenantPref
     the owner of anything of the registry or of `tenants`, a superuser, or one that makes roles."""
     role, power = (await connection.execute(text(_POWERFUL))).one()
     if power is None:
-        tables = [*_REGISTRY, *(table for each in tenants for table in _tables(each))]
+        tables = [*_REGISTRY, *(table for each in tenants for table in tables_of(each))]
         owned = await connection.scalar(
             text(_OWNED), {"tables": tables, "function": APPEND_ONLY_FUNCTION}
         )
@@ -83,16 +85,39 @@ async def refuse_owner(connection: AsyncConnection, tenants: Sequence[TenantPref
         )
 
 
-def _tables(tenant: TenantPrefix) -> list[str]:
+def tables_of(tenant: TenantPrefix) -> list[str]:
+    """The tables that every tenant has, its months not among them."""
     return [tenant.version_table, *map(tenant.table, _TENANT)]
 
 
-async def require_role(connection: AsyncConnection, role: str | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The application's, in the database that it is to serve from."""
+
+    name: str
+    oid: int
+
+
+async def find_role(driver: Driver, name: str) -> Role:
     """Raises MigrationFailed when there is no such role."""
-    if role is None:
-        return
-    async with connection.begin():
-        await _role_id(connection, role)
+    for (oid,) in await driver.fetch("SELECT oid FROM pg_roles WHERE rolname = $1", name):
+        return Role(name, oid)
+    raise MigrationFailed(
+        f"the application role {name!r} of DATABASE_URL does not exist: create it first"
+    )
+
+
+def corrections(
+    tenant: TenantPrefix, rights: Mapping[str, frozenset[str]], role: Role
+) -> tuple[str, ...]:
+    """The statements after which the role has exactly its rights on the tables of a tenant, where
+    it has `rights` now: on the months too, which are all those that have no rights of their own."""
+    wanted = _rights_of(tenant)
+    return tuple(
+        statement
+        for table, held in rights.items()
+        for statement in _exchange(table, role.name, held, wanted.get(table, _NOTHING))
+    )
 
 
 async def grant(connection: AsyncConnection, tenant: TenantPrefix | None, role: str | None) -> None:
@@ -100,13 +125,13 @@ async def grant(connection: AsyncConnection, tenant: TenantPrefix | None, role: 
     or of the registry. More, from default privileges perhaps, is taken back."""
     if role is None:
         return
-    identifier = await _role_id(connection, role)
+    identifier = (await find_role(await driver_of(connection), role)).oid
     await _grant_schema(connection, role)
     wanted = await _wanted(connection, tenant)
-    held = await _held(connection, identifier, list(wanted))
-    for table, privileges in held.items():
-        if privileges != wanted[table]:
-            await _replace(connection, table, role, wanted[table])
+    for table, held in (await _held(connection, identifier, list(wanted))).items():
+        for statement in _exchange(table, role, held, wanted[table]):
+            # Driver SQL: a colon in a role's name must not be read as a parameter.
+            await connection.exec_driver_sql(statement)
 
 
 async def _wanted(
@@ -114,9 +139,13 @@ async def _wanted(
 ) -> Mapping[str, frozenset[str]]:
     if tenant is None:
         return _REGISTRY
-    tables = {tenant.table(name): privileges for name, privileges in _TENANT.items()}
     partitions = dict.fromkeys(await audit_partitions(connection, tenant), _NOTHING)
-    return {**tables, **partitions, tenant.version_table: _READ}
+    return {**_rights_of(tenant), **partitions}
+
+
+def _rights_of(tenant: TenantPrefix) -> dict[str, frozenset[str]]:
+    tables = {tenant.table(name): privileges for name, privileges in _TENANT.items()}
+    return {**tables, tenant.version_table: _READ}
 
 
 async def _held(
@@ -137,15 +166,16 @@ async def _held(
     return {name: frozenset(privileges or ()) for name, privileges in rows}
 
 
-async def _replace(
-    connection: AsyncConnection, table: str, role: str, privileges: frozenset[str]
-) -> None:
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    # Driver SQL: a colon in a role's name must not be read as a parameter.
-    await connection.exec_driver_sql(f"REVOKE ALL ON {quote(table)} FROM {quote(role)}")
-    if privileges:
-        listed = ", ".join(sorted(privileges))
-        await connection.exec_driver_sql(f"GRANT {listed} ON {quote(table)} TO {quote(role)}")
+def _exchange(table: str, role: str, held: frozenset[str], wanted: frozenset[str]) -> Iterator[str]:
+    if held - wanted:
+        yield f"REVOKE ALL ON {_quoted(table)} FROM {_quoted(role)}"
+        held = _NOTHING
+    if wanted - held:
+        yield f"GRANT {', '.join(sorted(wanted))} ON {_quoted(table)} TO {_quoted(role)}"
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
 
 
 async def _grant_schema(connection: AsyncConnection, role: str) -> None:
@@ -156,16 +186,6 @@ async def _grant_schema(connection: AsyncConnection, role: str) -> None:
     )
     schema, usable = row.one()
     if not usable:
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        await connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {quote(schema)} TO {quote(role)}")
-
-
-async def _role_id(connection: AsyncConnection, role: str) -> int:
-    identifier: int | None = await connection.scalar(
-        text("SELECT oid FROM pg_roles WHERE rolname = :role"), {"role": role}
-    )
-    if identifier is None:
-        raise MigrationFailed(
-            f"the application role {role!r} of DATABASE_URL does not exist: create it first"
+        await connection.exec_driver_sql(
+            f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {_quoted(role)}"
         )
-    return identifier

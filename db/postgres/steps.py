@@ -1,4 +1,5 @@
-"""One revision at a time, each in a transaction of its own.
+"""One revision at a time, each in a transaction of its own: the registry's, every way down, and
+those of a tenant that cannot be stamped.
 
 The transaction has its subject to itself and reads the version again, so that two processes at
 once apply each revision once. With the revision it brings the audit partitions, the application
@@ -52,26 +53,31 @@ class Run:
         """At head already, partitions and grants are still seen to. Raises RevisionFailed."""
         passed = 0
         while passed < len(chain.revisions):
-            applied, revision = passed, chain.revisions[passed]
-            started = perf_counter()
-            try:
-                async with change(self.connection, chain.subject):
-                    applied = chain.applied(await chain.current(self.connection))
-                    pending = applied < len(chain.revisions)
-                    revision = chain.revisions[applied] if pending else chain.head
-                    if pending:
-                        await chain.upgrade(self.connection, revision)
-                    await self._settle(chain, revision)
-                    if pending:
-                        await self._log(chain, revision, _since(started))
-            except Exception as error:
-                # A revision is a program and may raise anything.
-                self._skipped(chain, passed, applied)
-                raise await self._failure(chain, revision, error, _since(started)) from error
-            self._skipped(chain, passed, applied)
-            if pending:
-                self.tell(Outcome(chain.subject, revision, Change.APPLIED))
-            passed = applied + pending
+            passed = await self.one(chain, passed)
+
+    async def one(self, chain: Chain, passed: int) -> int:
+        """Runs the next revision, where `passed` of them were told of; how many are now. Raises
+        RevisionFailed."""
+        applied, revision = passed, chain.revisions[passed]
+        started = perf_counter()
+        try:
+            async with change(self.connection, chain.subject):
+                applied = chain.applied(await chain.current(self.connection))
+                pending = applied < len(chain.revisions)
+                revision = chain.revisions[applied] if pending else chain.head
+                if pending:
+                    await chain.upgrade(self.connection, revision)
+                await self._settle(chain, revision)
+                if pending:
+                    await self._log(chain, revision, since(started))
+        except Exception as error:
+            # A revision is a program and may raise anything.
+            self.skipped(chain, passed, applied)
+            raise await self.failure(chain, revision, error, since(started)) from error
+        self.skipped(chain, passed, applied)
+        if pending:
+            self.tell(Outcome(chain.subject, revision, Change.APPLIED))
+        return applied + pending
 
     async def down_to(self, chain: Chain, to: str) -> None:
         """Takes back what came after `to`; `base` leaves no table. Raises RevisionFailed."""
@@ -88,9 +94,9 @@ class Run:
                     await chain.downgrade(self.connection, revision)
                     reached = chain.revisions[applied - 2] if applied > 1 else BASE
                     await self._register(chain, None if reached == BASE else reached)
-                    await self._log(chain, reached, _since(started))
+                    await self._log(chain, reached, since(started))
             except Exception as error:
-                raise await self._failure(chain, revision, error, _since(started)) from error
+                raise await self.failure(chain, revision, error, since(started)) from error
             self.tell(Outcome(chain.subject, revision, Change.REVERTED))
 
     async def _settle(self, chain: Chain, at: str) -> None:
@@ -123,7 +129,7 @@ class Run:
                 )
             )
 
-    async def _failure(
+    async def failure(
         self, chain: Chain, revision: str, error: Exception, milliseconds: int
     ) -> RevisionFailed:
         """Logged; raises `error` itself when it is the connection that failed."""
@@ -134,10 +140,10 @@ class Run:
             await self._log(chain, revision, milliseconds, said)
         return RevisionFailed(Outcome(chain.subject, revision, Change.FAILED, said))
 
-    def _skipped(self, chain: Chain, since: int, until: int) -> None:
-        for revision in chain.revisions[since:until]:
+    def skipped(self, chain: Chain, first: int, until: int) -> None:
+        for revision in chain.revisions[first:until]:
             self.tell(Outcome(chain.subject, revision, Change.SKIPPED))
 
 
-def _since(started: float) -> int:
+def since(started: float) -> int:
     return round((perf_counter() - started) * 1000)

@@ -24,29 +24,48 @@ TENANTS = revisions("tenants")
 FAILS = "0005_fails"
 LOG = "SELECT tenant, revision, error FROM migration_log WHERE error IS NOT NULL ORDER BY id"
 
-# Makes a table and fills it, and then fails for one of the two tenants.
+# Makes a table and fills it, and then fails for one of the two tenants: by what the database is
+# told, so that it can be stamped, or by what the program itself finds out.
 HALF_WAY = """
+online_only = ONLINE
+
+
 def upgrade() -> None:
     tenant = op.get_context().opts["tenant"]
     op.create_table(tenant.table("half"), sa.Column("id", sa.Integer, primary_key=True))
     op.execute(f"INSERT INTO {tenant.table('half')} VALUES (1)")
-    if str(tenant) == "acme":
-        FAILURE
+    FAILURE
 
 
 def downgrade() -> None:
     op.drop_table(op.get_context().opts["tenant"].table("half"))
 """
+RAISES = (
+    "op.execute(f\"DO $$ BEGIN IF '{tenant}' = 'acme' THEN"
+    " RAISE EXCEPTION E'the moon is wrong\\\\nin detail'; END IF; END $$\")"
+)
 
 
-def half_way(folder: Path, failure: str) -> Path:
-    return with_revision(folder, FAILS, HALF_WAY.replace("FAILURE", failure))
+def half_way(folder: Path, failure: str, *, online: bool = False) -> Path:
+    body = HALF_WAY.replace("FAILURE", failure).replace("ONLINE", str(online))
+    return with_revision(folder, FAILS, body)
 
 
+@pytest.mark.parametrize(
+    ("online", "failure", "said"),
+    [
+        (False, RAISES, "the moon is wrong (SQLSTATE P0001)"),
+        (
+            True,
+            "if str(tenant) == 'acme': raise RuntimeError('the moon is wrong\\nin detail')",
+            "RuntimeError: the moon is wrong",
+        ),
+    ],
+)
 async def test_a_revision_that_fails_half_way_leaves_the_tenant_as_it_was_and_others_are_done(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, online: bool, failure: str, said: str
 ) -> None:
-    scripts = half_way(tmp_path, "raise RuntimeError('the moon is wrong\\nin detail')")
+    scripts = half_way(tmp_path, failure, online=online)
     before = await everything(database.owner_url)
     tenants = await rows(database.owner_url, "SELECT * FROM tenants WHERE slug = 'acme'")
 
@@ -54,7 +73,7 @@ async def test_a_revision_that_fails_half_way_leaves_the_tenant_as_it_was_and_ot
 
     [failed] = summary.failed
     assert (failed.subject, failed.revision) == ("acme", FAILS)
-    assert failed.error == "RuntimeError: the moon is wrong"
+    assert failed.error == said
     assert [each.subject for each in summary.outcomes if each.change is Change.APPLIED] == [
         "globex"
     ]
@@ -75,11 +94,11 @@ async def test_a_revision_that_fails_half_way_leaves_the_tenant_as_it_was_and_ot
 async def test_an_engine_that_commits_by_itself_leaves_nothing_half_done_either(
     database: Database, tmp_path: Path
 ) -> None:
-    scripts = half_way(tmp_path, "raise RuntimeError('half-way')")
+    scripts = half_way(tmp_path, RAISES)
     before = await everything(database.owner_url)
     engine = create_async_engine(asyncpg_url(database.owner_url), isolation_level="AUTOCOMMIT")
 
-    with pytest.raises(MigrationFailed, match="acme 0005_fails: RuntimeError: half-way"):
+    with pytest.raises(MigrationFailed, match="acme 0005_fails: the moon is wrong"):
         await migrations.provision(engine, ACME, NOW, scripts=scripts)
 
     assert await everything(database.owner_url) == before
@@ -89,7 +108,7 @@ async def test_an_engine_that_commits_by_itself_leaves_nothing_half_done_either(
 async def test_what_failed_is_tried_again_and_only_that(
     database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    broken = half_way(tmp_path_factory.mktemp("broken"), "raise RuntimeError('once')")
+    broken = half_way(tmp_path_factory.mktemp("broken"), RAISES)
     mended = half_way(tmp_path_factory.mktemp("mended"), "pass")
     await migrations.migrate(settings(database), now=NOW, scripts=broken)
 
@@ -166,13 +185,16 @@ async def test_a_downgrade_that_fails_leaves_the_tables_as_they_were(database: D
     assert await everything(database.owner_url) == before
 
 
+@pytest.mark.parametrize("online", [True, False])
 async def test_the_log_holds_neither_the_row_nor_the_statement_that_failed(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, online: bool
 ) -> None:
     scripts = half_way(
         tmp_path,
-        "op.execute(sa.text(f\"INSERT INTO {tenant.table('half')} VALUES (:secret), (:secret)\")"
+        "op.execute(sa.text(f\"INSERT INTO {tenant.table('half')} SELECT :secret"
+        " FROM generate_series(1, CASE '{tenant}' WHEN 'acme' THEN 2 ELSE 1 END)\")"
         ".bindparams(secret=31337))",
+        online=online,
     )
 
     [failed] = (await migrations.migrate(settings(database), now=NOW, scripts=scripts)).failed
@@ -187,7 +209,9 @@ async def test_the_log_holds_neither_the_row_nor_the_statement_that_failed(
 async def test_a_table_that_stays_in_use_is_given_up_and_nobody_waits_behind_it(
     database: Database, tmp_path: Path
 ) -> None:
-    scripts = half_way(tmp_path, "op.add_column('acme_agents', sa.Column('region', sa.String(32)))")
+    scripts = half_way(
+        tmp_path, "op.add_column(tenant.table('agents'), sa.Column('region', sa.String(32)))"
+    )
     async with session(database.app_url) as reader:
         reading = await reader.execution_options(isolation_level="READ COMMITTED")
         await reading.exec_driver_sql("SELECT count(*) FROM acme_agents")
@@ -202,7 +226,10 @@ async def test_a_table_that_stays_in_use_is_given_up_and_nobody_waits_behind_it(
 async def test_a_connection_that_is_cut_ends_the_run_and_the_revision(
     database: Database, tmp_path: Path
 ) -> None:
-    scripts = half_way(tmp_path, "op.execute('SELECT pg_terminate_backend(pg_backend_pid())')")
+    scripts = half_way(
+        tmp_path,
+        "op.execute(f\"SELECT pg_terminate_backend(pg_backend_pid()) WHERE '{tenant}' = 'acme'\")",
+    )
     before = await everything(database.owner_url)
 
     with pytest.raises(Unavailable, match="was lost"):
