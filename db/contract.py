@@ -78,6 +78,11 @@ class CredentialReader(Protocol):
         with."""
         ...
 
+    async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
+        """Those whose `expires_at` has come and whose status is active still: no more than `limit`,
+        the longest ended first, then by `credential_id`."""
+        ...
+
     async def page(
         self,
         request: PageRequest,
@@ -160,7 +165,7 @@ class RevocationReader(Protocol):
         """The first `limit` of those whose id is greater than `after` that were made at `since` or
         later, or at any time for None, and may still cut a token off at `now`.
 
-        TOKEN: by `revoked_at`, ends at its `expires_at`. CREDENTIAL: those that are revoked, by
+        TOKEN: by `revoked_at`, ends at its `expires_at`. CREDENTIAL: each that `was_cut`, by its
         `revoked_at`. AGENT: those with a generation above 0, by `updated_at`, which is no earlier
         than the cut. The last two end with the longest token."""
         ...

@@ -25,13 +25,13 @@ class Alive(TypedDict):
 
 
 class Readiness(TypedDict):
-    """`revocations` says whether the cache may be believed when it has not heard of a token. It
-    never may yet: storage decides every miss."""
+    """`revocations` says whether the cache is believed when it has not heard of a token; where it
+    is not, storage decides, which takes longer and is no error."""
 
     status: Literal["ready", "unavailable"]
     storage: Literal["ready", "unavailable"]
     cache: Literal["ready", "unavailable", "none"]
-    revocations: Literal["cold"]
+    revocations: Literal["warm", "cold"]
 
 
 @route("/health/live", http_method=_READING, sync_to_thread=False)
@@ -48,7 +48,7 @@ async def ready(state: State) -> Response[Readiness]:
         status="ready" if serves else "unavailable",
         storage="ready" if serves else "unavailable",
         cache=await _cache(gateway),
-        revocations="cold",
+        revocations="warm" if await gateway.revocations.is_warm() else "cold",
     )
     return Response(readiness, status_code=200 if serves else 503)
 

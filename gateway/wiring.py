@@ -82,7 +82,7 @@ async def assemble(
         await storage.close()
         raise
     cache = open_cache(settings.redis_url)
-    revocations = Revocations(storage, cache, settings.token_ttl_seconds)
+    revocations = Revocations(storage, cache)
     opened = (queue or open_queue)(settings, storage, cache, clock)
     authority = TokenAuthority(keys, settings.issuer_base, settings.token_ttl_seconds)
     operator = settings.operator_token

@@ -22,7 +22,7 @@ from db.cuts import (
 from db.memory.agents import Agents
 from db.memory.credentials import Credentials
 from db.memory.units import Life
-from db.records import Agent, Credential, CredentialStatus, Revocation, Standing
+from db.records import Agent, Credential, Revocation, Standing
 
 
 class MemoryRevocations:
@@ -81,8 +81,7 @@ class MemoryRevocations:
     def _revoked_credentials(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
         for each in self._credentials.every():
             at = each.revoked_at
-            revoked = each.status is CredentialStatus.REVOKED
-            if revoked and at is not None and at > now - LONGEST_TOKEN_LIFE:
+            if each.was_cut and at is not None and at > now - LONGEST_TOKEN_LIFE:
                 yield at, Cut(each.credential_id, cut_until(at))
 
     def _raised_agents(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:

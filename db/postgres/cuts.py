@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, TextClause, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.types import TypeEngine
 
 from db.cuts import CLOCK_LEEWAY_SECONDS, LEAST_ID, LONGEST_TOKEN_LIFE, CutKind, Cuts
 from db.postgres.connections import Reading
 
 _LIFE = f"interval '{LONGEST_TOKEN_LIFE // LONGEST_TOKEN_LIFE.resolution // 1_000_000} seconds'"
-_BOUNDS = {
+_BOUNDS: dict[str, TypeEngine[Any]] = {
     "now": TIMESTAMP(timezone=True),
     "since": TIMESTAMP(timezone=True),
     "after": Uuid(),
@@ -55,7 +57,9 @@ _SOURCES = {
         table='"{t}credentials"',
         id="credential_id",
         made_at="revoked_at",
-        live=f"status = 'revoked' AND revoked_at > :now - {_LIFE}",
+        # Not one that came to its own end: `Credential.was_cut`.
+        live="status = 'revoked' AND revoked_at IS DISTINCT FROM expires_at"
+        f" AND revoked_at > :now - {_LIFE}",
         line=f"CAST(credential_id AS text) || {_until(f'revoked_at + {_LIFE}')}",
     ),
     CutKind.AGENT: _Source(
@@ -107,11 +111,11 @@ async def some(
     statement = _ALL[kind]
     if since is not None:
         statement, values["since"] = _SINCE[kind], since
-    [(_, found)] = await reading.rows(statement, values)
+    _, found = tuple((await reading.rows(statement, values))[0])
     return Cuts(kind, found or "")
 
 
 async def recent(reading: Reading, now: datetime, since: datetime, limit: int) -> Sequence[Cuts]:
     values = {"now": now, "since": since, "after": LEAST_ID, "most": limit}
-    rows = await reading.rows(_RECENT, values)
+    rows = [tuple(row) for row in await reading.rows(_RECENT, values)]
     return [Cuts(CutKind(kind), found) for kind, found in rows if found]

@@ -75,7 +75,8 @@ class AgentService:
     async def update(self, call: Call, agent_id: UUID, changes: AgentChanges) -> Agent:
         """An agent that loses a capability loses its live tokens with it.
 
-        Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded.
+        Raises InvalidInput, NotFound, InvalidTransition (decommissioned), ScopeExceeded, and
+        Unavailable while not everybody knows of that loss; repeat it.
         """
         said = checked(changes)
         prefix = call.tenant.prefix
@@ -89,29 +90,30 @@ class AgentService:
             # worth more as soon as somebody puts that right.
             _require_cover(call, before ^ after)
             usable = await unit.credentials.of_client(agent_id, call.now)
-            changed = _scored(changed, has_credential=bool(usable))
+            changed = scored(changed, has_credential=bool(usable))
             names = sorted(n for n in said if getattr(changed, n) != getattr(agent, n))
             if not names:
-                return agent
-            changed = replace(
-                changed,
-                updated_at=call.now,
-                token_generation=agent.token_generation + bool(before - after),
-            )
-            await unit.agents.save(changed)
-            await unit.audit.append(
-                call.event(
-                    AuditAction.AGENT_UPDATED, {"agentId": str(agent_id), "changed": list(names)}
+                changed = agent
+            else:
+                changed = replace(
+                    changed,
+                    updated_at=call.now,
+                    token_generation=agent.token_generation + bool(before - after),
                 )
-            )
-        if before - after:
-            await self._revocations.publish_generation(
-                prefix, agent_id, changed.token_generation, call.now
-            )
+                await unit.agents.save(changed)
+                await unit.audit.append(
+                    call.event(
+                        AuditAction.AGENT_UPDATED,
+                        {"agentId": str(agent_id), "changed": list(names)},
+                    )
+                )
+        if "capabilities" in said:
+            # What says nothing new may repeat what could not be acknowledged.
+            await self._publish(call, changed if before - after else agent)
         return changed
 
     async def suspend(self, call: Call, agent_id: UUID) -> Agent:
-        """Raises NotFound, InvalidTransition."""
+        """Raises NotFound, InvalidTransition, and Unavailable as `update`."""
         return await self._leave_active(
             call, agent_id, AgentStatus.SUSPENDED, AuditAction.AGENT_SUSPENDED
         )
@@ -131,7 +133,7 @@ class AgentService:
         return changed
 
     async def decommission(self, call: Call, agent_id: UUID) -> Agent:
-        """For good, with all its credentials. Raises NotFound, InvalidTransition."""
+        """For good, with all its credentials. Raises as `suspend`."""
         return await self._leave_active(
             call, agent_id, AgentStatus.DECOMMISSIONED, AuditAction.AGENT_DECOMMISSIONED
         )
@@ -139,9 +141,21 @@ class AgentService:
     async def _leave_active(
         self, call: Call, agent_id: UUID, status: AgentStatus, action: AuditAction
     ) -> Agent:
-        prefix = call.tenant.prefix
-        revoked: list[UUID] = []
-        async with self._storage.unit(prefix) as unit:
+        try:
+            changed = await self._left_active(call, agent_id, status, action)
+        except InvalidTransition:
+            # It has left already, and whoever asked for that may have been told to ask again.
+            agent = await self._reader(call).get(agent_id)
+            if agent is not None and not agent.is_active:
+                await self._publish(call, agent)
+            raise
+        await self._publish(call, changed)
+        return changed
+
+    async def _left_active(
+        self, call: Call, agent_id: UUID, status: AgentStatus, action: AuditAction
+    ) -> Agent:
+        async with self._storage.unit(call.tenant.prefix) as unit:
             agent = await _held(unit, call, agent_id)
             _require_transition(agent, status)
             changed = replace(
@@ -154,7 +168,7 @@ class AgentService:
             subject: JSONObject = {"agentId": str(agent_id)}
             events = [call.event(action, {**subject, "previousStatus": agent.status.value})]
             if status is AgentStatus.DECOMMISSIONED:
-                revoked = list(await unit.credentials.revoke_all(agent_id, call.now))
+                revoked = await unit.credentials.revoke_all(agent_id, call.now)
                 events += [
                     call.event(
                         AuditAction.CREDENTIAL_REVOKED, {**subject, "credentialId": str(each)}
@@ -162,12 +176,19 @@ class AgentService:
                     for each in revoked
                 ]
             await unit.audit.append(*events)
-        await self._revocations.publish_generation(
-            prefix, agent_id, changed.token_generation, call.now
-        )
-        for each in revoked:
-            await self._revocations.publish_credential(prefix, each, call.now)
         return changed
+
+    async def _publish(self, call: Call, agent: Agent) -> None:
+        """Refuses every token of an older generation than the agent's; those of its credentials
+        are all among them, so however many end with it, this is one cut."""
+        if agent.token_generation > 0:
+            await self._revocations.publish_generation(
+                call.tenant.prefix,
+                agent.agent_id,
+                agent.token_generation,
+                agent.updated_at,
+                call.now,
+            )
 
     def _reader(self, call: Call) -> AgentReader:
         return self._storage.read(call.tenant.prefix).agents
@@ -184,7 +205,7 @@ def new_agent(call: Call, new: NewAgent) -> Agent:
         updated_at=call.now,
         **checked(new.profile),
     )
-    return _scored(agent, has_credential=False)
+    return scored(agent, has_credential=False)
 
 
 def created_event(call: Call, agent: Agent, actor: UUID | None = None) -> AuditEvent:
@@ -227,6 +248,6 @@ def _require_cover(call: Call, given: frozenset[str]) -> None:
         )
 
 
-def _scored(agent: Agent, *, has_credential: bool) -> Agent:
+def scored(agent: Agent, *, has_credential: bool) -> Agent:
     result = score(agent, has_credential=has_credential)
     return replace(agent, composite_score=result.composite, governance_level=result.level)

@@ -6,7 +6,8 @@ use it, so the caller's token must cover every gateway capability of the agent i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -116,13 +117,37 @@ class CredentialService:
     async def rotate(self, call: Call, credential_id: UUID) -> FreshCredential:
         """A new secret in a new row; the old one ends now. It keeps the label and the expiry.
 
-        Raises NotFound, CredentialNotActive, AgentNotActive, ScopeExceeded.
+        Raises NotFound, CredentialNotActive, AgentNotActive, ScopeExceeded, and Unavailable, with
+        nothing changed, when it could not be acknowledged: the secret would be lost with the
+        answer, and the old one is over.
         """
+        async with self._acknowledging(call, credential_id):
+            fresh = await self._rotated(call, credential_id)
+            await self._revocations.publish_credential(
+                call.tenant.prefix, credential_id, call.now, call.now
+            )
+        return fresh
+
+    async def revoke(self, call: Call, credential_id: UUID) -> Credential:
+        """The tokens issued to it are refused from now on.
+
+        Raises NotFound, CredentialNotActive, and Unavailable while not everybody knows of a
+        revocation that was made; repeat it, and it is acknowledged by being called revoked already.
+        """
+        async with self._acknowledging(call, credential_id):
+            revoked = await self._ended(call, credential_id)
+            await self._revocations.publish_credential(
+                call.tenant.prefix, credential_id, call.now, call.now
+            )
+        return revoked
+
+    async def _rotated(self, call: Call, credential_id: UUID) -> FreshCredential:
         prefix = call.tenant.prefix
         old = await self._managed(call, credential_id)
         _require_mintable(call, await self._storage.read(prefix).agents.get(old.client_id))
         _require_usable(old, call.now)
         fresh = await self._fresh(call, old.client_id, old.expires_at, old.label)
+        await self._revocations.require_ear()
         async with self._storage.unit(prefix) as unit:
             # Always the agent first, then its credentials: two units never wait for each other.
             _require_mintable(call, (await hold(unit, call, old.client_id)).get(old.client_id))
@@ -140,17 +165,16 @@ class CredentialService:
                     },
                 )
             )
-        await self._revocations.publish_credential(prefix, credential_id, call.now)
         return fresh
 
-    async def revoke(self, call: Call, credential_id: UUID) -> Credential:
-        """The tokens issued to it are refused from now on. Raises NotFound, CredentialNotActive."""
+    async def _ended(self, call: Call, credential_id: UUID) -> Credential:
         prefix = call.tenant.prefix
         credential = await self._managed(call, credential_id)
         async with self._storage.unit(prefix) as unit:
             await hold(unit, call, credential.client_id)
             held = await self._held(unit, credential_id)
-            if held.status is CredentialStatus.REVOKED:
+            # One that came to its own end is revoked still by whoever wants its tokens cut.
+            if held.was_cut:
                 raise CredentialNotActive("the credential is revoked already")
             revoked = _revoked(held, call.now)
             await unit.credentials.save(revoked)
@@ -160,8 +184,21 @@ class CredentialService:
                     {"agentId": str(held.client_id), "credentialId": str(credential_id)},
                 )
             )
-        await self._revocations.publish_credential(prefix, credential_id, call.now)
         return revoked
+
+    @asynccontextmanager
+    async def _acknowledging(self, call: Call, credential_id: UUID) -> AsyncIterator[None]:
+        """Whoever finds the credential revoked may have been told to ask again, so everybody knows
+        of it before that is the answer."""
+        try:
+            yield
+        except CredentialNotActive:
+            found = await self._reader(call).get(credential_id)
+            if found is not None and found.was_cut and found.revoked_at is not None:
+                await self._revocations.publish_credential(
+                    call.tenant.prefix, credential_id, found.revoked_at, call.now
+                )
+            raise
 
     async def _managed(self, call: Call, credential_id: UUID) -> Credential:
         credential = await self._reader(call).get(credential_id)

@@ -138,7 +138,8 @@ class TokenService:
     async def revoke(self, call: Call, token: str) -> None:
         """Refused from now on, everywhere. What is no live token of this tenant is left alone.
 
-        Raises Forbidden for another client's token without `tokens:write`. Source: RFC 7009 §2.
+        Raises Forbidden for another client's token without `tokens:write`, and Unavailable while
+        not everybody knows of a revocation that was made; repeat it. Source: RFC 7009 §2.
         """
         claims = self._verified(call, token)
         if claims is None:
@@ -150,14 +151,20 @@ class TokenService:
             # Whoever acts with this token right now is waited for, and refused afterwards.
             await unit.agents.get(claims.sub)
             revocation = Revocation(claims.jti, claims.expires_at, call.now)
-            if await unit.revocations.add(revocation):
+            new = await unit.revocations.add(revocation)
+            if new:
                 await unit.audit.append(
                     call.event(
                         AuditAction.TOKEN_REVOKED,
                         {"jti": str(claims.jti), "clientId": str(claims.client_id)},
                     )
                 )
-        await self._revocations.publish_token(prefix, claims.jti, claims.expires_at)
+        if not new:
+            # The first answer may have been that not everybody knew yet, and this one repeats it.
+            revocation = await self._storage.read(prefix).revocations.get(claims.jti) or revocation
+        await self._revocations.publish_token(
+            prefix, claims.jti, claims.expires_at, revocation.revoked_at, call.now
+        )
 
     def _verified(self, call: Call, token: str) -> Claims | None:
         """The claims of a token of the caller's tenant that is within its time."""

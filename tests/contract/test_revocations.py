@@ -209,7 +209,11 @@ async def test_revoked_credentials_cut_for_the_longest_life_of_a_token(storage: 
     over = new_credential(
         agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW - LONGEST_TOKEN_LIFE
     )
-    await put(storage, ACME, agent, *live, over, new_credential(agent.agent_id))
+    ended = new_credential(
+        agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW, expires_at=NOW
+    )
+    live += [replace(ended, credential_id=uuid4(), expires_at=after(at)) for at in (-1, 1)]
+    await put(storage, ACME, agent, *live, over, ended, new_credential(agent.agent_id))
     found = await _cuts(storage, CutKind.CREDENTIAL)
     assert {cut.id: (cut.until, cut.generation) for cut in found} == {
         each.credential_id: (cut_until(each.revoked_at or NOW), None) for each in live

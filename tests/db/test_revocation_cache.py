@@ -15,26 +15,21 @@ import pytest
 from redis.asyncio import Redis
 
 from db.backends import open_storage
+from db.cache import NoCache, RedisRevocations, RevocationCache, open_cache
 from db.contract import Storage
+from db.cuts import CLOCK_LEEWAY_SECONDS
 from db.errors import Unavailable
 from db.records import Tenant
-from db.revocations import (
-    CLOCK_LEEWAY_SECONDS,
-    NoCache,
-    RedisRevocations,
-    RevocationCache,
-    Revocations,
-    open_cache,
-)
+from db.revocations import Revocations
 from db.settings import MEMORY, StorageSettings
 from tests.contract.cast import ACME, MICROSECOND, NOW, new_agent, new_credential, new_tenant, put
 from tests.db.postgres import opened
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 
-TTL = 900
 # By the server's own clock, which no test can set, it lies ahead.
 FAR = NOW.replace(year=2199, microsecond=0)
+LIFE = 86_400
 JTI, CREDENTIAL, AGENT = (UUID(int=number) for number in (1, 2, 3))
 TOKEN_KEY = f"{{acme}}:revoked:{JTI}"
 CREDENTIAL_KEY = f"{{acme}}:revoked:{CREDENTIAL}"
@@ -70,7 +65,7 @@ async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RevocationCache]:
 
 @pytest.fixture
 def revocations(storage: Storage, cache: RevocationCache) -> Revocations:
-    return Revocations(storage, cache, TTL)
+    return Revocations(storage, cache)
 
 
 @pytest.fixture
@@ -95,10 +90,10 @@ async def _accepts(revocations: Revocations, acme: Tenant, jti: UUID = JTI) -> b
 
 
 async def _publish_everything(revocations: Revocations) -> None:
-    await revocations.publish_token(ACME, JTI, FAR)
-    await revocations.publish_credential(ACME, CREDENTIAL, FAR)
-    await revocations.publish_generation(ACME, AGENT, 4, FAR)
-    await revocations.publish_generation(ACME, None, 6, FAR)
+    await revocations.publish_token(ACME, JTI, FAR, FAR, FAR)
+    await revocations.publish_credential(ACME, CREDENTIAL, FAR, FAR)
+    await revocations.publish_generation(ACME, AGENT, 4, FAR, FAR)
+    await revocations.publish_generation(ACME, None, 6, FAR, FAR)
 
 
 async def _end_of(redis: Redis, key: str) -> int:
@@ -127,7 +122,7 @@ async def test_the_keys_are_exactly_these(revocations: Revocations, redis: Redis
 async def test_a_revoked_token_is_remembered_until_no_clock_accepts_it(
     revocations: Revocations, redis: Redis, expires_at: datetime, rounded_up: int
 ) -> None:
-    await revocations.publish_token(ACME, JTI, expires_at)
+    await revocations.publish_token(ACME, JTI, expires_at, NOW, NOW)
     end = _seconds(FAR) + rounded_up + CLOCK_LEEWAY_SECONDS
     assert await _end_of(redis, TOKEN_KEY) == end
 
@@ -135,18 +130,18 @@ async def test_a_revoked_token_is_remembered_until_no_clock_accepts_it(
 async def test_a_cut_is_remembered_for_the_life_of_the_last_token_before_it(
     revocations: Revocations, redis: Redis
 ) -> None:
-    await revocations.publish_credential(ACME, CREDENTIAL, FAR + MICROSECOND)
-    await revocations.publish_generation(ACME, AGENT, 4, FAR + MICROSECOND)
-    await revocations.publish_generation(ACME, None, 6, FAR + MICROSECOND)
+    await revocations.publish_credential(ACME, CREDENTIAL, FAR + MICROSECOND, FAR)
+    await revocations.publish_generation(ACME, AGENT, 4, FAR + MICROSECOND, FAR)
+    await revocations.publish_generation(ACME, None, 6, FAR + MICROSECOND, FAR)
     for key in KEYS[1:]:
-        assert await _end_of(redis, key) == _seconds(FAR) + 1 + TTL + CLOCK_LEEWAY_SECONDS
+        assert await _end_of(redis, key) == _seconds(FAR) + 1 + LIFE + CLOCK_LEEWAY_SECONDS
 
 
 async def test_what_has_ended_already_leaves_no_key(
     revocations: Revocations, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await revocations.publish_token(ACME, JTI, NOW.replace(year=1971))
-    await revocations.publish_generation(ACME, AGENT, 4, NOW.replace(year=1971))
+    await revocations.publish_token(ACME, JTI, NOW.replace(year=1971), NOW, NOW)
+    await revocations.publish_generation(ACME, AGENT, 4, NOW.replace(year=1971), NOW)
     assert await redis.keys() == []
     assert not caplog.records
 
@@ -155,12 +150,12 @@ async def test_a_generation_never_goes_down(revocations: Revocations, redis: Red
     generations = list(range(1, 40))
     random.Random(7).shuffle(generations)
     await asyncio.gather(
-        *(revocations.publish_generation(ACME, AGENT, each, FAR) for each in generations)
+        *(revocations.publish_generation(ACME, AGENT, each, FAR, FAR) for each in generations)
     )
     assert await redis.get(AGENT_KEY) == b"39"
-    await revocations.publish_generation(ACME, AGENT, 12, FAR + timedelta(days=1))
+    await revocations.publish_generation(ACME, AGENT, 12, FAR + timedelta(days=1), FAR)
     assert await redis.get(AGENT_KEY) == b"39"
-    assert await _end_of(redis, AGENT_KEY) == _seconds(FAR) + TTL + CLOCK_LEEWAY_SECONDS
+    assert await _end_of(redis, AGENT_KEY) == _seconds(FAR) + LIFE + CLOCK_LEEWAY_SECONDS
 
 
 @pytest.mark.parametrize("held", [b"", b"x", b"-1", b"inf", b"0x40", b"1e9", b"99999999999"])
@@ -168,7 +163,7 @@ async def test_what_is_no_generation_is_replaced_by_one(
     revocations: Revocations, redis: Redis, held: bytes
 ) -> None:
     await redis.set(AGENT_KEY, held)
-    await revocations.publish_generation(ACME, AGENT, 4, FAR)
+    await revocations.publish_generation(ACME, AGENT, 4, FAR, FAR)
     assert await redis.get(AGENT_KEY) == b"4"
 
 
@@ -223,8 +218,8 @@ async def test_a_check_cancelled_at_any_moment_leaves_the_next_answer_right(
     unreachable: Storage, cache: RevocationCache, acme: Tenant
 ) -> None:
     """A connection whose answer nobody read would give it to the next question."""
-    revocations = Revocations(unreachable, cache, TTL)
-    await revocations.publish_token(ACME, JTI, FAR)
+    revocations = Revocations(unreachable, cache)
+    await revocations.publish_token(ACME, JTI, FAR, FAR, FAR)
     for turns in range(60):
         checks = [asyncio.create_task(_accepts(revocations, acme)) for _ in range(3)]
         for _ in range(turns):
@@ -241,11 +236,13 @@ async def test_without_the_server_storage_decides_and_one_line_is_logged(
     storage: Storage, acme: Tenant, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = open_cache(f"unix://:hunter2@{tmp_path}/nothing.sock")
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert await _accepts(revocations, acme)
-        await _publish_everything(revocations)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await _publish_everything(revocations)
         assert await revocations.cache_answers() is False
     await revocations.close()
     [line] = caplog.messages
@@ -256,7 +253,7 @@ async def test_without_the_server_storage_decides_and_one_line_is_logged(
 async def test_a_server_that_comes_back_is_used_again(
     unreachable: Storage, valkey: Valkey, acme: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    revocations = Revocations(unreachable, open_cache(valkey.url()), TTL)
+    revocations = Revocations(unreachable, open_cache(valkey.url()))
     with caplog.at_level(logging.INFO):
         await _publish_everything(revocations)
         assert not await _accepts(revocations, acme)
@@ -285,7 +282,7 @@ async def test_a_server_without_room_is_like_one_that_is_not_there(
             cache = open_cache(full.url())
             assert await cache.mark(TOKEN_KEY, _seconds(FAR)) is False
             assert await cache.raise_to(AGENT_KEY, 4, _seconds(FAR)) is False
-            revocations = Revocations(storage, cache, TTL)
+            revocations = Revocations(storage, cache)
             await _publish_everything(revocations)
             assert await _accepts(revocations, acme)
             await revocations.close()
@@ -309,11 +306,11 @@ async def test_something_that_is_no_redis_decides_nothing(
                 writer.write(said)
         writer.close()
 
-    monkeypatch.setattr("db.revocations._TIMEOUT", 0.05)
+    monkeypatch.setattr("db.cache._TIMEOUT", 0.05)
     listener = await asyncio.start_unix_server(answer, tmp_path / "socket")
-    revocations = Revocations(storage, open_cache(f"unix://{tmp_path}/socket"), TTL)
+    revocations = Revocations(storage, open_cache(f"unix://{tmp_path}/socket"))
     assert await _accepts(revocations, acme)
-    await _publish_everything(revocations)
+    assert not await revocations.is_warm()
     await revocations.close()
     listener.close()
 

@@ -30,8 +30,6 @@ from tests.contract.cast import (
 from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
 
-TTL = 900
-
 
 @dataclass(frozen=True)
 class Token:
@@ -143,7 +141,7 @@ CUTS: dict[str, Callable[[Storage, Token], Awaitable[None]]] = {
 async def test_a_token_that_nothing_cuts_is_accepted(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     assert await accepts(revocations, acme, token)
     newer = replace(token, generation=(4, 6))
     assert await accepts(revocations, acme, newer)
@@ -153,7 +151,7 @@ async def test_a_token_that_nothing_cuts_is_accepted(
 async def test_a_cut_that_the_cache_never_heard_of_is_decided_by_storage(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token, cut: str
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     assert await accepts(revocations, acme, token)
     await CUTS[cut](storage, token)
     assert not await accepts(revocations, acme, token)
@@ -163,12 +161,12 @@ async def test_a_cut_that_the_cache_never_heard_of_is_decided_by_storage(
 async def test_without_a_cache_storage_decides(
     storage: Storage, acme: Tenant, token: Token, cut: str
 ) -> None:
-    revocations = Revocations(storage, open_cache(MEMORY), TTL)
+    revocations = Revocations(storage, open_cache(MEMORY))
     assert await accepts(revocations, acme, token)
     await CUTS[cut](storage, token)
-    await revocations.publish_token(ACME, token.jti, after(TTL))
-    await revocations.publish_credential(ACME, token.credential_id, NOW)
-    await revocations.publish_generation(ACME, token.agent_id, 4, NOW)
+    await revocations.publish_token(ACME, token.jti, after(900), NOW, NOW)
+    await revocations.publish_credential(ACME, token.credential_id, NOW, NOW)
+    await revocations.publish_generation(ACME, token.agent_id, 4, NOW, NOW)
     assert not await accepts(revocations, acme, token)
     assert await revocations.cache_answers() is None
 
@@ -176,9 +174,9 @@ async def test_without_a_cache_storage_decides(
 async def test_a_cache_that_lost_everything_loses_no_revocation(
     storage: Storage, cache: RevocationCache, redis: Redis, acme: Tenant, token: Token
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     await _revoke_token(storage, token)
-    await revocations.publish_token(ACME, token.jti, FAR)
+    await revocations.publish_token(ACME, token.jti, FAR, FAR, FAR)
     assert not await accepts(revocations, acme, token)
     await redis.flushdb()
     assert not await accepts(revocations, acme, token)
@@ -187,7 +185,7 @@ async def test_a_cache_that_lost_everything_loses_no_revocation(
 async def test_a_token_older_than_its_tenant_is_refused_without_asking_anyone(
     unreachable: Storage, acme: Tenant
 ) -> None:
-    revocations = Revocations(unreachable, open_cache(MEMORY), TTL)
+    revocations = Revocations(unreachable, open_cache(MEMORY))
     old = Token(uuid4(), uuid4(), uuid4(), generation=(3, 4))
     assert not await accepts(revocations, acme, old)
 
@@ -200,7 +198,7 @@ async def test_a_token_of_an_older_generation_is_refused(
     token: Token,
     generation: tuple[int, int],
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     assert not await accepts(revocations, acme, replace(token, generation=generation))
 
 
@@ -210,7 +208,7 @@ async def test_a_token_of_nobodys_is_refused(
     other = new_agent(token_generation=3)
     others = new_credential(other.agent_id)
     await put(storage, ACME, other, others)
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     for wrong in (
         replace(token, agent_id=uuid4()),
         replace(token, credential_id=uuid4()),
@@ -226,7 +224,7 @@ async def test_a_token_outlives_the_expiry_of_its_credential(
     expired = replace(credential, expires_at=NOW - SECOND)
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(expired)
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     assert await accepts(revocations, acme, token)
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(replace(expired, status=CredentialStatus.REVOKED))
@@ -236,7 +234,7 @@ async def test_a_token_outlives_the_expiry_of_its_credential(
 async def test_the_same_ids_at_another_tenant_cut_nothing_here(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     await put(storage, GLOBEX, new_revocation(jti=token.jti))
     await _publish_everything(revocations, GLOBEX.value, token)
     assert await accepts(revocations, acme, token)
@@ -246,24 +244,24 @@ async def test_the_same_ids_at_another_tenant_cut_nothing_here(
 
 async def _publish_everything(revocations: Revocations, slug: str, token: Token) -> None:
     tenant = new_tenant(slug).prefix
-    await revocations.publish_token(tenant, token.jti, FAR)
-    await revocations.publish_credential(tenant, token.credential_id, FAR)
-    await revocations.publish_generation(tenant, token.agent_id, 4, FAR)
-    await revocations.publish_generation(tenant, None, 6, FAR)
+    await revocations.publish_token(tenant, token.jti, FAR, FAR, FAR)
+    await revocations.publish_credential(tenant, token.credential_id, FAR, FAR)
+    await revocations.publish_generation(tenant, token.agent_id, 4, FAR, FAR)
+    await revocations.publish_generation(tenant, None, 6, FAR, FAR)
 
 
 # By the server's own clock, which no test can set, it lies ahead.
 FAR = NOW.replace(year=2199)
 
 PUBLICATIONS: dict[str, Callable[[Revocations, Token], Awaitable[None]]] = {
-    "token": lambda revocations, token: revocations.publish_token(ACME, token.jti, FAR),
+    "token": lambda revocations, token: revocations.publish_token(ACME, token.jti, FAR, FAR, FAR),
     "credential": lambda revocations, token: revocations.publish_credential(
-        ACME, token.credential_id, FAR
+        ACME, token.credential_id, FAR, FAR
     ),
     "agent": lambda revocations, token: revocations.publish_generation(
-        ACME, token.agent_id, 4, FAR
+        ACME, token.agent_id, 4, FAR, FAR
     ),
-    "tenant": lambda revocations, token: revocations.publish_generation(ACME, None, 6, FAR),
+    "tenant": lambda revocations, token: revocations.publish_generation(ACME, None, 6, FAR, FAR),
 }
 
 
@@ -272,7 +270,7 @@ async def test_a_hit_refuses_although_storage_cannot_be_asked(
     unreachable: Storage, cache: RevocationCache, acme: Tenant, published: str
 ) -> None:
     token = Token(uuid4(), uuid4(), uuid4())
-    revocations = Revocations(unreachable, cache, TTL)
+    revocations = Revocations(unreachable, cache)
     with pytest.raises(Unavailable):
         await accepts(revocations, acme, token)
     await PUBLICATIONS[published](revocations, token)
@@ -282,16 +280,16 @@ async def test_a_hit_refuses_although_storage_cannot_be_asked(
 async def test_a_generation_that_the_token_has_reached_is_no_hit(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
-    await revocations.publish_generation(ACME, token.agent_id, 3, FAR)
-    await revocations.publish_generation(ACME, None, 5, FAR)
+    revocations = Revocations(storage, cache)
+    await revocations.publish_generation(ACME, token.agent_id, 3, FAR, FAR)
+    await revocations.publish_generation(ACME, None, 5, FAR, FAR)
     assert await accepts(revocations, acme, token)
 
 
 async def test_no_answer_is_made_up_for_a_tenant_without_tables(
     storage: Storage, cache: RevocationCache, token: Token
 ) -> None:
-    revocations = Revocations(storage, cache, TTL)
+    revocations = Revocations(storage, cache)
     initech = new_tenant("initech", status=TenantStatus.PROVISIONING)
     with pytest.raises(TenantNotProvisioned):
         await accepts(revocations, initech, token)

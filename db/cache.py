@@ -1,0 +1,189 @@
+"""The revocation cache's server, as its clients see it: asked and told, and never an exception.
+
+What cannot be read is a miss, what cannot be written is said to be so. What a miss is worth, and
+when the news of a cut counts as told, is decided by others (`db.warmth`, `db.revocations`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError, ResponseError
+
+from db.settings import MEMORY
+from db.warmth import CLAIM, MARKER, RAISE, Warmth
+
+_TIMEOUT = 1  # seconds
+_CONNECTIONS = 32
+REVOKED = b"1"
+_RAISE_ONE = RAISE + "return raise(KEYS[1], tonumber(ARGV[1]), ARGV[2])"
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`values` of the keys that were asked for, None for those that are not there. When `warm`, a
+    key that is not there was never cut."""
+
+    values: Sequence[object]
+    warm: bool = False
+
+
+class RevocationCache(Protocol):
+    """Never raises, except for what `warmth` says."""
+
+    async def read(self, keys: Sequence[str]) -> Found:
+        """In one round trip."""
+        ...
+
+    async def mark(self, key: str, until: int) -> bool:
+        """Puts `key` there until the second `until` of the Unix clock; whether it is there."""
+        ...
+
+    async def raise_to(self, key: str, generation: int, until: int) -> bool:
+        """As `mark`, with `generation` as the value; a higher one that is there stays."""
+        ...
+
+    async def cool(self) -> bool:
+        """Takes the marker away, and breaks off any warm-up; whether nobody has it any more."""
+        ...
+
+    async def answers(self) -> bool | None:
+        """Whether the server answers; None when there is none."""
+        ...
+
+    @property
+    def warmth(self) -> Warmth | None:
+        """None when there is nothing to be filled."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class NoCache:
+    """REDIS_URL=memory://. Every read is a miss that proves nothing: storage always decides, so
+    nobody has to be told of a cut."""
+
+    warmth = None
+
+    async def read(self, keys: Sequence[str]) -> Found:
+        return Found([None] * len(keys))
+
+    async def mark(self, key: str, until: int) -> bool:
+        return True
+
+    async def raise_to(self, key: str, generation: int, until: int) -> bool:
+        return True
+
+    async def cool(self) -> bool:
+        return True
+
+    async def answers(self) -> bool | None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+class RedisRevocations:
+    """A Redis or Valkey server at a `redis://`, `rediss://` or `unix://` address."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = _Client(
+            connection_pool=BlockingConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS,
+                timeout=_TIMEOUT,
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                redis_connect_func=_learn_run_id,
+            )
+        )
+        self._answering = True
+        self.warmth = Warmth(self._ask)
+
+    async def read(self, keys: Sequence[str]) -> Found:
+        answer = await self._ask(lambda redis: redis.mget([*keys, MARKER]))
+        if isinstance(answer, _Answer) and isinstance(answer.values, list):
+            *values, marker = answer.values or [None]
+            if len(values) == len(keys):
+                return Found(values, warm=marker is not None and marker == answer.run_id)
+        return Found([None] * len(keys))
+
+    async def mark(self, key: str, until: int) -> bool:
+        return await self._ask(lambda redis: redis.set(key, REVOKED, exat=until)) is not None
+
+    async def raise_to(self, key: str, generation: int, until: int) -> bool:
+        raised = await self._ask(lambda redis: redis.eval(_RAISE_ONE, 1, key, generation, until))
+        return raised is not None
+
+    async def cool(self) -> bool:
+        return await self._ask(lambda redis: redis.delete(MARKER, CLAIM)) is not None
+
+    async def answers(self) -> bool | None:
+        return await self._ask(lambda redis: redis.ping()) is not None
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    async def _ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
+        try:
+            answer = await question(self._redis)
+        except (RedisError, OSError) as error:
+            # The address may hold a password and a command holds ids: the kind says enough. Once,
+            # and not again for each request of an outage.
+            if self._answering:
+                _log.warning("the revocation cache does not answer: %s", type(error).__name__)
+            self._answering = False
+            return None
+        if not self._answering:
+            _log.info("the revocation cache answers again")
+        self._answering = True
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """To an MGET, with the run id of the server that gave it."""
+
+    values: object
+    run_id: bytes | None
+
+
+class _Client(Redis):
+    async def parse_response(
+        self, connection: Any, command_name: str | bytes, **options: Any
+    ) -> Any:
+        response = await super().parse_response(connection, command_name, **options)
+        if command_name == "MGET":
+            # Of this connection and of no other: a pool may hold some to a server that is gone.
+            return _Answer(response, connection.run_id)
+        return response
+
+
+async def _learn_run_id(connection: Any) -> None:
+    """What a new connection does first. Without a run id, as where INFO is forbidden, nothing that
+    comes over the connection proves anything."""
+    connection.run_id = None
+    await connection.on_connect()
+    await connection.send_command("INFO", "server")
+    try:
+        told = await connection.read_response()
+    except ResponseError:
+        return
+    if isinstance(told, bytes) and (found := _RUN_ID.search(told)):
+        connection.run_id = found[1]
+
+
+def open_cache(redis_url: str) -> RevocationCache:
+    """The cache that REDIS_URL names."""
+    return NoCache() if redis_url == MEMORY else RedisRevocations(redis_url)
