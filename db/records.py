@@ -146,6 +146,14 @@ class Credential:
     label: str | None = None
     last_used_at: datetime | None = None
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether its tokens ended with it. One that came to its own end is shown as revoked at
+        that very instant, and its tokens outlive it; whoever wants them cut revokes it still."""
+        return self.status is CredentialStatus.REVOKED and (
+            self.revoked_at is None or self.revoked_at != self.expires_at
+        )
+
     def usable_at(self, now: datetime) -> bool:
         """The second of `expires_at` itself is already too late."""
         return self.status is CredentialStatus.ACTIVE and (
@@ -227,7 +235,7 @@ class OperatorEvent:
 class Purge:
     """A month of a tenant's trail that is gone: its events were older than `before`, and in the
     span from `lower` (None: the beginning) up to `upper`. `digest` is the SHA-256 of the ids of the
-    events in order, in hexadecimal."""
+    events in order, 16 bytes each, in hexadecimal."""
 
     purge_id: UUID
     tenant: str
@@ -279,7 +287,7 @@ class Standing:
     def admits(self, agent_id: UUID, generation: int) -> bool:
         """Whether a token of that agent, of that generation of it, is still accepted.
 
-        A token outlives the expiry of the credential that it was issued for, but not the
+        A token outlives the end of the credential that it was issued for, but not the
         credential's revocation.
         """
         return (
@@ -288,7 +296,7 @@ class Standing:
             and self.token_generation <= generation
             and self.credential is not None
             and self.credential.client_id == agent_id
-            and self.credential.status is CredentialStatus.ACTIVE
+            and not self.credential.was_cut
         )
 
 

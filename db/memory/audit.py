@@ -1,8 +1,8 @@
-"""The trail in memory: as long as the process lives, every event stays."""
+"""The trail in memory: every event stays until its month is purged, or the process ends."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -15,6 +15,7 @@ from db.memory.copies import fresh, showing, stored
 from db.memory.drafts import Draft
 from db.memory.rows import Rows, Selection
 from db.memory.units import Life
+from db.months import following, missing
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.records import AuditEvent
@@ -23,8 +24,26 @@ _EVERY = AuditEventFilter()
 
 
 class AuditEvents(Rows[AuditEvent, lists.ById]):
+    """The table; `months` are those that it is kept by, oldest first, and `until` is where the last
+    that there ever was ends. The first of all has no lower end."""
+
     def __init__(self) -> None:
         super().__init__(lists.audit_event_position, lambda event: event.agent_id)
+        self.months: list[datetime] = []
+        self.until: datetime | None = None
+
+    def extend(self, now: datetime) -> Sequence[datetime]:
+        """Adds the months that are missing; which these are."""
+        made = list(missing(self.until, now))
+        self.months += made
+        self.until = following(made[-1]) if made else self.until
+        return made
+
+    def cut(self, month: datetime) -> Sequence[AuditEvent]:
+        """Takes away the first month with its events, which are returned in order."""
+        assert self.months[:1] == [month], "months go in their order"
+        del self.months[0]
+        return self.take_before((event_id_floor(following(month)),))
 
 
 class MemoryAudit:

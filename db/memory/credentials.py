@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 from db import lists
@@ -37,6 +38,16 @@ class MemoryCredentials:
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return _usable(self._rows.of_group(client_id), now)
+
+    async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
+        over = (
+            (each.expires_at, each.credential_id, each)
+            for each in self._rows.every()
+            if each.status is CredentialStatus.ACTIVE
+            and each.expires_at is not None
+            and each.expires_at <= now
+        )
+        return [each for _, _, each in sorted(over, key=itemgetter(0, 1))[:limit]]
 
     async def page(
         self,

@@ -52,6 +52,18 @@ class Rows(Generic[R, P]):
                 _insert(self._groups[self._group(row)], position)
         self._rows[position[-1]] = row
 
+    def take_before(self, end: P) -> Sequence[R]:
+        """Takes away the rows with `position < end`; they are returned in ascending order."""
+        high = bisect_left(self._order, end)
+        taken = [self._rows.pop(position[-1]) for position in self._order[:high]]
+        del self._order[:high]
+        for group in {self._group(row) for row in taken} if self._group is not None else ():
+            left = self._groups[group]
+            del left[: bisect_left(left, end)]
+            if not left:
+                del self._groups[group]
+        return taken
+
     def select(
         self,
         *,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, insert, literal, or_, select, update
+from sqlalchemy import Integer, Uuid, bindparam, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from db import lists
@@ -39,6 +39,11 @@ _OF_CLIENT = credentials.c.client_id == bindparam("of_client", type_=Uuid)
 _USABLE = _ALL.where(
     _OF_CLIENT, _ACTIVE, or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _NOW)
 ).order_by(credentials.c.created_at.desc(), credentials.c.credential_id.desc())
+_ENDED = (
+    _ALL.where(_ACTIVE, credentials.c.expires_at <= _NOW)
+    .order_by(credentials.c.expires_at, credentials.c.credential_id)
+    .limit(bindparam("limit", type_=Integer))
+)
 _ADD = insert(credentials)
 _SAVE = (
     update(credentials)
@@ -65,6 +70,10 @@ class PostgresCredentialReader:
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return await _usable(self._reading, client_id, now)
+
+    async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
+        rows = await self._reading.rows(_ENDED, {"now": now, "limit": limit})
+        return [CREDENTIALS.record(row) for row in rows]
 
     async def page(
         self,

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from db import migrations
 from db.namespace import TenantPrefix
+from db.postgres import purging, sweeping
 from db.postgres.owner import Source
 from db.postgres.removal import drop_tables
 from db.records import Purge
@@ -23,19 +24,19 @@ class PostgresUpkeep:
         return await migrations.provision(self._source, tenant, now)
 
     async def migrate(self, now: datetime, advance: Advance) -> Summary:
-        return await migrations.migrate(self._source, now=now)
+        return await migrations.migrate(self._source, now=now, advance=advance)
 
     async def ensure_months(self, tenant: TenantPrefix, now: datetime) -> Sequence[str]:
         return await migrations.ensure_partitions(self._source, tenant, now)
 
     async def purge(self, tenant: TenantPrefix, before: datetime, now: datetime) -> Sequence[Purge]:
-        raise NotImplementedError
+        return await purging.purge(self._source, tenant, before, now)
 
     async def sweep_revocations(self, tenant: TenantPrefix, before: datetime) -> int:
-        raise NotImplementedError
+        return await sweeping.sweep_revocations(self._source, tenant, before)
 
     async def drop(self, tenant: TenantPrefix) -> None:
         await drop_tables(self._source, tenant)
 
     async def kind(self) -> str:
-        raise NotImplementedError
+        return await migrations.kind(self._source)

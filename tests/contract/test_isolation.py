@@ -70,7 +70,8 @@ async def theirs(storage: Storage) -> Theirs:
     event = whole_event(agent_id=agent.agent_id)
     revocation = new_revocation()
     await put(storage, ACME, agent, credential, event, revocation)
-    await put(storage, ACME, new_agent(), new_credential(agent.agent_id), new_event())
+    ending = new_credential(agent.agent_id, expires_at=after(1))
+    await put(storage, ACME, new_agent(), ending, new_event())
     own = new_agent()
     await put(storage, GLOBEX, own, new_credential(own.agent_id), new_event(agent_id=own.agent_id))
     return Theirs(storage, agent, credential, event, revocation)
@@ -159,6 +160,12 @@ async def _(theirs: Theirs) -> None:
 @probe("TenantReader.credentials.of_client")
 async def _(theirs: Theirs) -> None:
     assert list(await theirs.mine.credentials.of_client(theirs.agent.agent_id, NOW)) == []
+
+
+@probe("TenantReader.credentials.ended")
+async def _(theirs: Theirs) -> None:
+    assert len(await theirs.storage.read(ACME).credentials.ended(after(1), 9)) == 1
+    assert list(await theirs.mine.credentials.ended(after(1), 9)) == []
 
 
 @probe("TenantReader.credentials.page")
