@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -20,14 +20,16 @@ from gateway.auth.clients import ClientAuthenticator
 from gateway.auth.keys import load_keys
 from gateway.auth.secrets import SecretHasher
 from gateway.auth.tokens import TokenAuthority
+from gateway.services.administrators import AdministratorService
 from gateway.services.agents import AgentService
 from gateway.services.audit import AuditService
 from gateway.services.credentials import CredentialService
 from gateway.services.onboarding import OnboardingService
 from gateway.services.tenants import TenantService
 from gateway.services.tokens import TokenService
+from gateway.services.work import WorkService
 from gateway.settings import GatewaySettings
-from workers.queue import Queue, open_queue
+from workers.queue import Queue, catalogue, open_queue
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -53,7 +55,9 @@ class Gateway:
     tokens: TokenService
     audit: AuditService
     tenants: TenantService
+    administrators: AdministratorService
     onboarding: OnboardingService
+    work: WorkService
 
     async def close(self) -> None:
         # What runs in this process needs the others until it has ended.
@@ -103,8 +107,12 @@ async def assemble(
         credentials=CredentialService(storage, revocations, hasher),
         tokens=TokenService(storage, authority, authenticator, clients, revocations),
         audit=AuditService(storage, settings.audit_retention_days),
-        tenants=TenantService(storage),
+        tenants=TenantService(
+            storage, revocations, opened, timedelta(hours=settings.tenant_removal_grace_hours)
+        ),
+        administrators=AdministratorService(storage, revocations, hasher),
         onboarding=OnboardingService(storage, hasher, opened),
+        work=WorkService(storage, opened, catalogue()),
     )
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 
 import strawberry
 
-from db import filters, records
+from db import filters, records, work
 
 AgentType = records.AgentType
 DeploymentEnv = records.DeploymentEnv
@@ -20,6 +20,8 @@ AuditAction = records.AuditAction
 AuditOutcome = records.AuditOutcome
 Severity = records.Severity
 TenantStatus = records.TenantStatus
+JobName = work.JobName
+WorkState = work.WorkState
 
 for _enum, _description in (
     (AgentType, "What kind of work an agent does."),
@@ -34,6 +36,11 @@ for _enum, _description in (
     (AuditOutcome, "How it ended; the last five are verdicts on what an agent was about to do."),
     (Severity, "How much attention an event deserves."),
     (TenantStatus, "A tenant is served while it is active, and only then."),
+    (JobName, "What time does; `jobs` says when and why."),
+    (
+        WorkState,
+        "Queued work is done once it is due; what failed too often is left to the operator.",
+    ),
 ):
     strawberry.enum(_enum, description=_description)
 

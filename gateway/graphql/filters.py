@@ -112,6 +112,27 @@ class TenantFilter:
         return filters.TenantFilter(status=_any_of(self.status, "status"))
 
 
+@strawberry.input
+class SlugFilter:
+    eq: str | None = UNSET
+
+
+@strawberry.input
+class WorkFilter:
+    job: Filter[enums.JobName] | None = UNSET
+    state: Filter[enums.WorkState] | None = UNSET
+    tenant: SlugFilter | None = UNSET
+
+    def meant(self) -> filters.WorkFilter:
+        """Raises InvalidInput."""
+        tenant = given(self.tenant)
+        return filters.WorkFilter(
+            job=_any_of(self.job, "job"),
+            state=_any_of(self.state, "state"),
+            tenant=None if tenant is None else given(tenant.eq),
+        )
+
+
 def _any_of(filter: Filter[T] | None, path: str) -> tuple[T, ...] | None:
     filter = given(filter)
     return None if filter is None else _values(filter.in_, path)

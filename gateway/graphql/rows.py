@@ -36,6 +36,8 @@ MAX_ROWS = 10_000
 # A count is a statement of its own, which within a page is made for each of its rows.
 _COUNTS = frozenset({"totalCount", "totalCountCapped"})
 _OF_A_COUNT = 50
+# A list inside a row is there with the row: nothing is read for it.
+_WITH_ITS_ROW = frozenset({("WorkReport", "failures")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class _Walk:
             return Cost(size + inner.rows + size * inner.by_row)
         if not is_list_type(get_nullable_type(field.type)):
             return Cost(inner.rows)
+        if (parent.name, name) in _WITH_ITS_ROW:
+            return inner
         if _is_connection(parent):
             return Cost(by_row=inner.rows)
         return Cost(MAX_PAGE * (1 + inner.rows))

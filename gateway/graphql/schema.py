@@ -6,6 +6,7 @@ import strawberry
 from graphql import GraphQLSchema
 from strawberry.schema.config import StrawberryConfig
 
+from gateway.graphql.administrators import AdministratorMutations
 from gateway.graphql.agents import AgentMutations, AgentQueries
 from gateway.graphql.audit import AuditQueries
 from gateway.graphql.credentials import CredentialMutations, CredentialQueries
@@ -13,18 +14,27 @@ from gateway.graphql.errors import MEMBERS, TRANSLATORS
 from gateway.graphql.nodes import NodeQueries
 from gateway.graphql.onboarding import OnboardingMutations
 from gateway.graphql.scalars import SCALARS
-from gateway.graphql.tenants import TenantQueries
+from gateway.graphql.tenants import TenantMutations, TenantQueries
 from gateway.graphql.tokens import TokenMutations
+from gateway.graphql.work import WorkMutations, WorkQueries
 
 
 # Fields stand in the order of the bases.
 @strawberry.type
-class Query(NodeQueries, AgentQueries, CredentialQueries, AuditQueries, TenantQueries):
+class Query(NodeQueries, AgentQueries, CredentialQueries, AuditQueries, TenantQueries, WorkQueries):
     pass
 
 
 @strawberry.type
-class Mutation(AgentMutations, CredentialMutations, TokenMutations, OnboardingMutations):
+class Mutation(
+    AgentMutations,
+    CredentialMutations,
+    TokenMutations,
+    OnboardingMutations,
+    TenantMutations,
+    AdministratorMutations,
+    WorkMutations,
+):
     pass
 
 

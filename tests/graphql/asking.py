@@ -36,6 +36,7 @@ SUCCESSES = {
     "revokeToken": "... on TokenRevoked { active }",
     "onboardTenant": """... on TenantOnboarded {
         tenant { slug displayName status } clientId clientSecret }""",
+    "runJob": "... on JobQueued { work { key state tenant } }",
 }
 
 

@@ -117,6 +117,8 @@ class Scene:
             "auditEvents": ("", "{ totalCount nodes { eventId } }"),
             "tenant": ('(slug: "acme")', "{ slug }"),
             "tenants": ("", "{ totalCount nodes { slug } }"),
+            "work": ("", "{ totalCount nodes { key } }"),
+            "jobs": ("", "{ name }"),
         }[field.name]
         return f"{{ {field.name}{arguments} {selection} }}", {}
 
@@ -145,6 +147,7 @@ class Scene:
                 "displayName": "G",
                 "adminEmail": "root@globex.example",
             },
+            "runJob": {"job": "ENSURE_AUDIT_PARTITIONS"},
         }[name]
         input_type = name[0].upper() + name[1:] + "Input!"
         selection = "active" if name == "introspectToken" else "__typename"
@@ -166,6 +169,7 @@ class Scene:
             ).items,
             (await storage.registry.tenants.page(everything)).items,
             (await storage.registry.operator_events.page(everything)).items,
+            (await storage.registry.work.page(everything)).items,
         )
 
     async def answer(self, asking: Asking, field: Field) -> tuple[object, list[str]]:

@@ -129,11 +129,11 @@ def test_a_secret_stands_in_the_payloads_that_make_one_and_nowhere_else() -> Non
     }
 
 
-def test_no_input_names_a_tenant_but_the_one_that_is_an_authentication() -> None:
+def test_no_input_names_a_tenant_but_an_authentication_and_the_operator_s() -> None:
     made = schema()
     inputs = [k for k in made.type_map.values() if isinstance(k, GraphQLInputObjectType)]
     named = {each.name for each in inputs if {"tenant", "tenantId"} & set(each.fields)}
-    assert named == {"IssueTokenInput"}
+    assert named == {"IssueTokenInput", "RunJobInput", "WorkFilter"}
 
 
 def test_every_scope_in_it_is_one_of_the_gateway_s_own() -> None:
