@@ -13,6 +13,7 @@ from db.clock import Clock, system_clock
 from gateway.auth.secrets import SecretHasher
 from gateway.graphql.controller import graphql
 from gateway.health import live, ready
+from gateway.metrics import metrics
 from gateway.oauth.endpoints import metadata, oauth
 from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway, QueueOpener, started
@@ -54,7 +55,7 @@ def application(
         allow_headers=["Authorization", "Content-Type", "Accept", "X-Request-ID"],
     )
     return Litestar(
-        route_handlers=[graphql, oauth, metadata, live, ready],
+        route_handlers=[graphql, oauth, metadata, live, ready, metrics],
         lifespan=[lifespan],
         cors_config=cors if settings.cors_origins else None,
         openapi_config=None,

@@ -9,14 +9,13 @@ import strawberry
 from strawberry import UNSET
 
 from db import filters, work
-from db.records import JSON
 from gateway.graphql import enums
 from gateway.graphql.access import OPERATOR, guarded
 from gateway.graphql.context import Info
 from gateway.graphql.errors import InvalidInput, InvalidTransition, NotFound
 from gateway.graphql.filters import WorkFilter
 from gateway.graphql.pages import Connection, Count, Counter, Cursor, described, given, page_request
-from gateway.services.work import JobStanding
+from gateway.services.work import JobStanding, counted, report_of
 
 _MOST = 2**31 - 1  # of GraphQL's Int
 
@@ -82,30 +81,26 @@ class Work:
         said = _record(self).progress
         if said is None:
             return None
-        return WorkProgress(done=_counted(said.get("done")), total=_counted(said.get("total")))
+        done, total = (min(counted(said.get(name)), _MOST) for name in ("done", "total"))
+        return WorkProgress(done=done, total=total)
 
     @described("Of the last run that ended, unless it was cut short.")
     def report(self) -> WorkReport | None:
-        said = _record(self).report
+        said = report_of(_record(self))
         if said is None:
             return None
-        failures = said.get("failures")
         return WorkReport(
-            seen=_counted(said.get("seen")),
-            changed=_counted(said.get("changed")),
+            seen=min(said.seen, _MOST),
+            changed=min(said.changed, _MOST),
             failures=[
-                WorkFailure(subject=subject, reason=str(reason))
-                for subject, reason in (failures if isinstance(failures, dict) else {}).items()
+                WorkFailure(subject=subject, reason=reason)
+                for subject, reason in said.failures.items()
             ],
         )
 
 
 def _record(shown: Work) -> work.Work:
     return cast(work.Work, shown)
-
-
-def _counted(value: JSON) -> int:
-    return min(value, _MOST) if isinstance(value, int) else 0
 
 
 @strawberry.type

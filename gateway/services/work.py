@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -12,6 +12,7 @@ from db.errors import InvalidInput, InvalidTransition, NotFound
 from db.filters import WorkFilter
 from db.namespace import prefix_problem
 from db.pages import COUNT_CAP, Page, PageRequest
+from db.records import JSON
 from db.registry import RegistryUnit
 from db.work import (
     Doorbell,
@@ -47,6 +48,15 @@ class JobStanding:
     listed: Listed
     summary: JobSummary
     lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did; `failures` is what it could not do, by name, with why."""
+
+    seen: int
+    changed: int
+    failures: Mapping[str, str]
 
 
 class WorkService:
@@ -124,6 +134,25 @@ class WorkService:
         # What has been waiting goes on waiting from when it was due, not from now.
         waiting = work.state is WorkState.QUEUED
         return requeued(work, min(work.run_after, now) if waiting else now)
+
+
+def report_of(work: Work) -> RunReport | None:
+    """Of the last run that ended; None when it was cut short before it could tell."""
+    said = work.report
+    if said is None:
+        return None
+    failures = said.get("failures")
+    named = failures.items() if isinstance(failures, dict) else ()
+    return RunReport(
+        counted(said.get("seen")),
+        counted(said.get("changed")),
+        {name: str(reason) for name, reason in named},
+    )
+
+
+def counted(value: JSON) -> int:
+    """A number out of a row, where whatever the job has told was kept."""
+    return value if isinstance(value, int) else 0
 
 
 def _require_open(work: Work, now: datetime) -> None:
