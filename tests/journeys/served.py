@@ -1,4 +1,5 @@
-"""`python -m gateway` in a process of its own, and a client that talks to it over a socket."""
+"""`python -m gateway` in a process of its own, a worker beside it where there is to be one, and a
+client that talks to it over a socket."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import httpx
 
 from tests.gateway import KEY_ENCRYPTION_SECRET, OPERATOR_TOKEN, Client
 from tests.servers.databases import Database
-from tests.servers.process import end, launch, wait_until
+from tests.servers.process import end, launch, tail, wait_until
 
 _ROOT = Path(__file__).parents[2]
 _ONBOARD = """
@@ -28,6 +29,7 @@ mutation($slug: String!) {
   }
 }
 """
+_STATUS = "query($slug: String!) { tenant(slug: $slug) { status statusReason } }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,21 @@ class Served:
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
     def onboard(self, slug: str = "acme") -> Client:
+        """A new tenant, once whoever works has made it; the client is its administrator."""
+        client = self.ask_for_tenant(slug)
+        wait_until(lambda: self._is_made(slug), self.process, self.output, f"the tenant {slug}")
+        return client
+
+    def ask_for_tenant(self, slug: str = "acme") -> Client:
+        """As `onboard`, without waiting."""
         made = self.graphql(_ONBOARD, {"slug": slug}, OPERATOR_TOKEN)["data"]["onboardTenant"]
-        assert made["tenant"] == {"slug": slug, "status": "ACTIVE"}
+        assert made["tenant"] == {"slug": slug, "status": "PROVISIONING"}
         return Client(slug, made["clientId"], made["clientSecret"])
+
+    def _is_made(self, slug: str) -> bool:
+        tenant = self.graphql(_STATUS, {"slug": slug}, OPERATOR_TOKEN)["data"]["tenant"]
+        assert tenant["status"] != "FAILED", tenant["statusReason"]
+        return bool(tenant["status"] == "ACTIVE")
 
     def oauth(
         self, client: Client, endpoint: str, form: Mapping[str, str], **headers: str
@@ -120,6 +134,20 @@ def serving(folder: Path, **environment: str) -> Iterator[Served]:
             yield Served(url, http, process, output)
         finally:
             end(process, signal.SIGTERM)
+
+
+@contextmanager
+def working(folder: Path, **environment: str) -> Iterator[None]:
+    """A worker, in the same environment as its gateway."""
+    output = folder / "worker.log"
+    with output.open("wb") as log:
+        command = [sys.executable, "-m", "workers"]
+        process = launch(command, output=log, environment=environment, folder=_ROOT)
+    try:
+        yield
+        assert process.poll() is None, tail(output)
+    finally:
+        assert end(process, signal.SIGTERM) == 0, tail(output)
 
 
 def on_postgres(database: Database, redis_url: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import httpx
 
 SLUG = "demo"
 
-_STATUS = "query($slug: String!) { tenant(slug: $slug) { status } }"
+_STATUS = "query($slug: String!) { tenant(slug: $slug) { status statusReason } }"
 _ONBOARD = """
 mutation($slug: String!) {
   onboardTenant(input: {slug: $slug, displayName: "Demo", adminEmail: "admin@demo.example"}) {
@@ -46,12 +46,11 @@ class DemoTenant:
         self._wait(self._ready, seconds, "the gateway is not ready")
 
     def wait_until_active(self, seconds: float = 60) -> None:
-        self._wait(lambda: self.status() == "ACTIVE", seconds, f"tenant {SLUG} is not active")
+        """A worker makes it. Raises GatewayRefused, at once when that has been given up."""
+        self._wait(self._active, seconds, f"tenant {SLUG} is not active")
 
-    def status(self) -> str | None:
-        """None when there is no such tenant."""
-        found = self._ask(_STATUS)["tenant"]
-        return str(found["status"]) if found else None
+    def exists(self) -> bool:
+        return self._found() is not None
 
     def onboard(self) -> tuple[str, str]:
         """The client id and secret of its administrator, which nobody can ask for again."""
@@ -59,6 +58,16 @@ class DemoTenant:
         if "clientSecret" not in made:
             raise GatewayRefused(f"onboarding {SLUG}: {made}")
         return made["clientId"], made["clientSecret"]
+
+    def _active(self) -> bool:
+        found = self._found() or {}
+        if found.get("status") == "FAILED":
+            raise GatewayRefused(f"tenant {SLUG} could not be made: {found['statusReason']}")
+        return found.get("status") == "ACTIVE"
+
+    def _found(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._ask(_STATUS)["tenant"]
+        return found
 
     def _ready(self) -> bool:
         try:

@@ -182,7 +182,7 @@ class Stack:
         )
         with contextlib.closing(demo):
             demo.wait_for_gateway()
-            if demo.status() is None:
+            if not demo.exists():
                 client_id, client_secret = demo.onboard()
                 keepsakes.keep(**{f"{name} id": client_id, f"{name} secret": client_secret})
             demo.wait_until_active()
