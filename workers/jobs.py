@@ -55,6 +55,8 @@ _LIST = (
         run=removal.run,
         of_tenant=True,
         timeout_seconds=3600,
+        # Some hours of them: a backup that is reading the tables is waited for.
+        most_attempts=60,
         reason="a removed tenant's data is exported and dropped when its grace is over",
     ),
     Job(
