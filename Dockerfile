@@ -5,7 +5,8 @@ COPY requirements.lock ./
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home agentidp
+RUN useradd --system --uid 10001 --no-create-home agentidp \
+    && install --directory --owner agentidp --mode 700 /exports
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY alembic alembic

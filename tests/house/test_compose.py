@@ -211,6 +211,18 @@ def test_the_superusers_password_is_given_to_the_database_alone() -> None:
         assert GIVEN["POSTGRES_PASSWORD"] not in str(environment_of(service))
 
 
+def test_what_a_removed_tenant_had_outlives_the_worker_that_exported_it() -> None:
+    place = environment_of("worker")["EXPORT_DIRECTORY"]
+    [mounted] = SERVICES["worker"]["volumes"]
+
+    assert mounted == f"exports:{place}"
+    assert "exports" in COMPOSE["volumes"]
+    # A new volume belongs to whoever the directory of the image belongs to.
+    assert re.search(rf"install --directory --owner agentidp --mode 700 {place}$", DOCKERFILE, re.M)
+    assert "exports/" in (ROOT / ".gitignore").read_text().split()
+    assert (ROOT / ".dockerignore").read_text().split()[0] == "*"
+
+
 def test_the_image_runs_as_nobody_in_particular() -> None:
     assert re.search(r"^USER agentidp$", DOCKERFILE, re.MULTILINE)
     assert DOCKERFILE.index("USER agentidp") < DOCKERFILE.index('CMD ["python"')
