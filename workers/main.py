@@ -113,7 +113,7 @@ class _Listener:
                 _log.info("listening", worker=self._runner.name)
                 await self._hear(redis, stopping)
             except (RedisError, OSError) as error:
-                if not welcome and isinstance(error, AuthenticationError | NoPermissionError):
+                if not welcome and _refused(error):
                     raise Misconfigured("Redis does not let the worker in: see REDIS_URL") from None
                 self._redis.met(type(error).__name__)
             except Exception as fault:
@@ -202,3 +202,11 @@ class _Listener:
             handle_signals=False,
             timezone=UTC,
         )
+
+
+def _refused(error: Exception) -> bool:
+    # redis-py shows these as a connection that failed; the words are the server's.
+    words = str(error)
+    return isinstance(error, AuthenticationError | NoPermissionError) or any(
+        each in words for each in ("Authentication required", "invalid username-password")
+    )

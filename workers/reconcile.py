@@ -34,13 +34,13 @@ async def reconcile(
 ) -> Sequence[str]:
     """Sees to it that every job which comes by itself has its row, and rings for what is due: of
     the tenants' rows the longest waiting, and of the others all. `starting` queues for now what
-    every worker begins with. The keys that it rang for. Raises what `due` raises."""
+    every worker begins with. The keys that it rang for. Raises Unavailable."""
     alone: list[str] = []
-    for job in jobs.values():
-        if job.of_tenant:
-            continue
+    single = [job for job in jobs.values() if not job.of_tenant]
+    found = await storage.registry.work.get_many([work_key(job.name) for job in single])
+    for job in single:
         try:
-            work = await _settled(storage, job, now, starting)
+            work = await _settled(storage, job, found.get(work_key(job.name)), now, starting)
         except AgentIdPError as error:
             # The others are no worse for it, and this one is looked at again soon.
             _log.warning("job not settled", job=job.name, reason=error.message)
@@ -55,14 +55,15 @@ async def reconcile(
     return keys
 
 
-async def _settled(storage: Storage, job: Job, now: datetime, starting: bool) -> Work | None:
-    """The job's row as it ought to stand; None for a job that only comes when it is asked for."""
-    key = work_key(job.name)
-    work = await storage.registry.work.get(key)
+async def _settled(
+    storage: Storage, job: Job, work: Work | None, now: datetime, starting: bool
+) -> Work | None:
+    """The job's row `work` as it ought to stand; None for a job that only comes when it is asked
+    for."""
     if _settle(job, work, now, starting) is work:
         return work
     async with storage.registry_unit() as unit:
-        held = await unit.work.get(key)
+        held = await unit.work.get(work_key(job.name))
         settled = _settle(job, held, now, starting)
         if settled is None or settled is held:
             return held
