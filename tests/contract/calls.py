@@ -75,6 +75,7 @@ REGISTRY_READS = st.one_of(
     call("tenants.count", values.tenant_filters, st.integers(0, 4)),
     call("signing_keys.all"),
     call("work.get", values.work_keys),
+    call("work.get_many", st.lists(values.work_keys, max_size=4)),
     call("work.count", values.work_filters, st.integers(0, 4)),
     call("work.due", values.instants, st.integers(0, 4)),
     call("work.summary", values.instants),

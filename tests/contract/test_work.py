@@ -79,6 +79,18 @@ async def test_an_unknown_row_is_none(storage: Storage) -> None:
         assert await unit.work.unseal("provision_tenant:globex") is None
 
 
+async def test_rows_are_got_by_their_keys_and_those_that_are_not_there_are_left_out(
+    storage: Storage,
+) -> None:
+    rows = {row.key: row for row in (whole_row(), new_row(), new_row(JobName.MIGRATE_FLEET))}
+    await add_rows(storage, *rows.values())
+    get_many = storage.registry.work.get_many
+    assert await get_many([]) == {}
+    assert await get_many(["provision_tenant:globex", ""]) == {}
+    assert await get_many(rows) == rows
+    assert await get_many([KEY, "unknown", KEY]) == {KEY: whole_row()}
+
+
 async def test_a_row_is_added_once_and_left_as_it_is(storage: Storage) -> None:
     first, second = whole_row(), new_row(JobName.PROVISION_TENANT, "acme")
     await add_rows(storage, first)
@@ -243,6 +255,7 @@ async def test_no_reader_shows_a_payload(storage: Storage) -> None:
         "operator_events.page": await registry.operator_events.page(EVERYTHING),
         "signing_keys.all": await registry.signing_keys.all(),
         "work.get": [await registry.work.get(row.key) for row in rows],
+        "work.get_many": await registry.work.get_many([row.key for row in rows]),
         "work.page": await registry.work.page(EVERYTHING),
         "work.count": await registry.work.count(),
         "work.due": due,

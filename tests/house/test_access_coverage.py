@@ -147,6 +147,10 @@ class Scene:
                 "displayName": "G",
                 "adminEmail": "root@globex.example",
             },
+            "suspendTenant": {"slug": "acme"},
+            "reactivateTenant": {"slug": "acme"},
+            "removeTenant": {"slug": "acme"},
+            "resetTenantAdministrator": {"slug": "acme"},
             "runJob": {"job": "ENSURE_AUDIT_PARTITIONS"},
         }[name]
         input_type = name[0].upper() + name[1:] + "Input!"

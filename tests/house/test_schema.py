@@ -123,6 +123,7 @@ def test_a_secret_stands_in_the_payloads_that_make_one_and_nowhere_else() -> Non
     }
     assert secrets == {
         "TenantOnboarded.clientSecret",
+        "TenantAdministratorReset.clientSecret",
         "CredentialGenerated.clientSecret",
         "CredentialRotated.clientSecret",
         "TokenIssued.accessToken",
