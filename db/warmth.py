@@ -111,23 +111,21 @@ return {'well'}
 """
 )
 
-# No claim is asked for where none was taken.
+# No claim is asked for where none was taken. It is prolonged last: a script that has written
+# something already is let write on by a server that has no room left.
 _STILL = """
-if ARGV[1] ~= '' then
-  if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-end
+if ARGV[1] ~= '' and redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local call, sub, prefix, text = redis.call, string.sub, ARGV[3], ARGV[4]
 """
-_PUT_MARKS = (
-    _STILL
-    + """
+_PROLONG = """
+if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return 1
+"""
+_SET_MARKS = """
 for i = 1, #text, 46 do
   call('SET', prefix .. sub(text, i, i + 35), '1', 'EXAT', sub(text, i + 36, i + 45))
 end
-return 1
 """
-)
 # Two cuts can be published in either order: whoever comes late must not lower the generation.
 RAISE = """
 local function raise(key, generation, till)
@@ -140,17 +138,14 @@ local function raise(key, generation, till)
   return 1
 end
 """
-_PUT_GENERATIONS = (
-    RAISE
-    + _STILL
-    + """
+_RAISE_GENERATIONS = """
 for i = 1, #text, 56 do
   raise(prefix .. sub(text, i, i + 35), tonumber(sub(text, i + 46, i + 55)),
         sub(text, i + 36, i + 45))
 end
-return 1
 """
-)
+_PUT_MARKS = _STILL + _SET_MARKS + _PROLONG
+_PUT_GENERATIONS = RAISE + _STILL + _RAISE_GENERATIONS + _PROLONG
 
 _WIDE = "the cache's server may evict keys: its maxmemory-policy has to be noeviction"
 _WHY = {

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from redis.asyncio import Redis
 
+from db.cache import RedisRevocations, RevocationCache, open_cache
 from db.contract import Storage
+from db.cuts import CLOCK_LEEWAY_SECONDS
 from db.errors import TenantNotProvisioned, Unavailable
 from db.records import AgentStatus, Credential, CredentialStatus, Tenant, TenantStatus
-from db.revocations import RevocationCache, Revocations, open_cache
+from db.revocations import Revocations
 from db.settings import MEMORY, StorageSettings
+from db.warmth import LEASE_SECONDS, MARKER
 from tests.contract.cast import (
     ACME,
     GLOBEX,
@@ -29,6 +33,8 @@ from tests.contract.cast import (
 )
 from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
+from tests.servers.places import temporary_place
+from tests.servers.valkey import Valkey
 
 
 @dataclass(frozen=True)
@@ -293,3 +299,171 @@ async def test_no_answer_is_made_up_for_a_tenant_without_tables(
     initech = new_tenant("initech", status=TenantStatus.PROVISIONING)
     with pytest.raises(TenantNotProvisioned):
         await accepts(revocations, initech, token)
+
+
+# What a warm cache says is believed without storage; what it does not say in so many words is not.
+
+
+@pytest.fixture
+async def warm(cache: RevocationCache) -> RevocationCache:
+    warmth = cache.warmth
+    assert warmth is not None
+    opening = await warmth.claim()
+    await warmth.complete(opening, await warmth.hold(opening))
+    return cache
+
+
+async def test_a_warm_cache_accepts_without_asking_storage(
+    unreachable: Storage, warm: RevocationCache, acme: Tenant
+) -> None:
+    revocations = Revocations(unreachable, warm)
+    assert await revocations.is_warm()
+    assert await accepts(revocations, acme, Token(uuid4(), uuid4(), uuid4()))
+
+
+@pytest.mark.parametrize("published", PUBLICATIONS)
+async def test_a_warm_cache_refuses_what_was_cut(
+    unreachable: Storage, warm: RevocationCache, acme: Tenant, published: str
+) -> None:
+    token = Token(uuid4(), uuid4(), uuid4())
+    revocations = Revocations(unreachable, warm)
+    await PUBLICATIONS[published](revocations, token)
+    assert not await accepts(revocations, acme, token)
+    assert await accepts(revocations, acme, replace(token, generation=(4, 6))) is (
+        published in ("agent", "tenant")
+    )
+
+
+@pytest.mark.parametrize("value", [b"", b"0", b"-9", b"9.5", b"2147483648"])
+@pytest.mark.parametrize("which", range(4))
+async def test_what_is_none_of_ours_is_decided_by_storage_although_the_cache_is_warm(
+    unreachable: Storage,
+    warm: RevocationCache,
+    redis: Redis,
+    acme: Tenant,
+    value: bytes,
+    which: int,
+) -> None:
+    if which >= 2 and value == b"0":
+        return  # A generation, and the lowest.
+    token = Token(uuid4(), uuid4(), uuid4())
+    key = (
+        ACME.revoked_key(token.jti),
+        ACME.revoked_key(token.credential_id),
+        ACME.agent_generation_key(token.agent_id),
+        ACME.tenant_generation_key,
+    )[which]
+    await redis.set(key, value)
+    with pytest.raises(Unavailable):
+        await accepts(Revocations(unreachable, warm), acme, token)
+
+
+async def test_without_its_marker_the_cache_is_cold(
+    unreachable: Storage, warm: RevocationCache, redis: Redis, acme: Tenant
+) -> None:
+    revocations = Revocations(unreachable, warm)
+    await redis.delete(MARKER)
+    assert not await revocations.is_warm()
+    with pytest.raises(Unavailable):
+        await accepts(revocations, acme, Token(uuid4(), uuid4(), uuid4()))
+
+
+async def test_a_token_older_than_its_tenant_is_refused_by_a_warm_cache_too(
+    unreachable: Storage, warm: RevocationCache, acme: Tenant
+) -> None:
+    """The registry's row knows it first."""
+    old = Token(uuid4(), uuid4(), uuid4(), generation=(3, 4))
+    assert not await accepts(Revocations(unreachable, warm), acme, old)
+
+
+# When a cut counts as made.
+
+PUBLISHING: dict[str, Callable[[Revocations, datetime, datetime], Awaitable[None]]] = {
+    "token": lambda revocations, since, now: revocations.publish_token(
+        ACME, UUID(int=1), FAR, since, now
+    ),
+    "credential": lambda revocations, since, now: revocations.publish_credential(
+        ACME, UUID(int=2), since, now
+    ),
+    "agent": lambda revocations, since, now: revocations.publish_generation(
+        ACME, UUID(int=3), 1, since, now
+    ),
+    "tenant": lambda revocations, since, now: revocations.publish_generation(
+        ACME, None, 1, since, now
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHING)
+async def test_without_the_server_a_cut_counts_once_every_lease_is_over(
+    unreachable: Storage, place: Path, kind: str
+) -> None:
+    revocations = Revocations(unreachable, open_cache(f"unix://{place}/nothing.sock"))
+    publish = PUBLISHING[kind]
+    over = LEASE_SECONDS + CLOCK_LEEWAY_SECONDS
+    for passed, left in ((0, over), (-5, over + 5), (10.5, over - 10), (over - 0.001, 1)):
+        with pytest.raises(Unavailable) as refused:
+            await publish(revocations, NOW, after(passed))
+        assert refused.value.retry_after == left
+    await publish(revocations, NOW, after(over))
+    await publish(revocations, NOW, after(10_000))
+    await revocations.close()
+
+
+@pytest.mark.parametrize("kind", PUBLISHING)
+async def test_a_server_that_takes_no_key_is_made_cold_instead(
+    unreachable: Storage, acme: Tenant, kind: str
+) -> None:
+    with temporary_place() as room:
+        server = Valkey(room / "valkey")
+        server.start()
+        cache = RedisRevocations(server.url())
+        try:
+            opening = await cache.warmth.claim()
+            await cache.warmth.complete(opening, opening)
+            begun = await cache.warmth.claim()
+            async with Redis.from_url(server.url()) as client:
+                await client.config_set("maxmemory", 1)
+            revocations = Revocations(unreachable, cache)
+            assert await revocations.is_warm()
+            await PUBLISHING[kind](revocations, NOW, NOW)
+            assert not await revocations.is_warm()
+            async with Redis.from_url(server.url()) as client:
+                await client.config_set("maxmemory", 0)
+                assert await client.keys("{acme}*") == []
+            # Nor is it warm again by a warm-up that may have read before the commit.
+            with pytest.raises(Unavailable):
+                await cache.warmth.complete(begun, begun)
+        finally:
+            await cache.close()
+            server.stop()
+
+
+@pytest.mark.parametrize("kind", PUBLISHING)
+async def test_a_key_that_is_there_is_enough_whatever_the_marker(
+    unreachable: Storage, warm: RevocationCache, redis: Redis, kind: str
+) -> None:
+    revocations = Revocations(unreachable, warm)
+    await PUBLISHING[kind](revocations, FAR, FAR)
+    assert await redis.keys("{acme}*")
+    assert await revocations.is_warm()
+
+
+@pytest.mark.parametrize("kind", PUBLISHING)
+async def test_where_there_is_no_cache_a_cut_counts_at_once(
+    unreachable: Storage, kind: str
+) -> None:
+    revocations = Revocations(unreachable, open_cache(MEMORY))
+    await PUBLISHING[kind](revocations, NOW, NOW)
+    await revocations.require_ear()
+    assert not await revocations.is_warm()
+
+
+async def test_whoever_has_something_to_lose_can_ask_before(
+    unreachable: Storage, cache: RevocationCache, place: Path
+) -> None:
+    await Revocations(unreachable, cache).require_ear()
+    deaf = Revocations(unreachable, open_cache(f"unix://{place}/nothing.sock"))
+    with pytest.raises(Unavailable):
+        await deaf.require_ear()
+    await deaf.close()
