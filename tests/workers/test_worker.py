@@ -242,13 +242,13 @@ async def test_what_a_killed_worker_ran_is_run_by_another_once_its_lease_is_over
 ) -> None:
     given = environment(database, redis_url)
     async with held(database):
-        with working("1.5", module="tests.workers.hasty", **given) as killed:
+        with working(module="tests.faults.worker", **given) as killed:
             left = await until(store, PARTITIONS, lambda work: work.state is WorkState.RUNNING)
             status, _ = killed.end(signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert await store.registry.work.get(PARTITIONS) is not None
 
-    with working("1.5", module="tests.workers.hasty", **given) as other:
+    with working(module="tests.faults.worker", **given) as other:
         done = await until(store, PARTITIONS, done_since(left))
         other.end(signal.SIGTERM)
 
