@@ -18,6 +18,7 @@ import pytest
 from gateway.demo import banner
 from gateway.settings import GatewaySettings
 from tests.servers.databases import Database
+from workers.queue import catalogue
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -113,6 +114,16 @@ def test_its_settings_table_is_the_settings_classes() -> None:
         text = str(default).lower() if isinstance(default, bool) else str(default)
         shown = "–" if default in (None, "", ()) else f"`{text}`"
         expected.append((name.upper(), shown, field.description))
+
+    assert table == expected
+
+
+def test_its_table_of_jobs_is_the_list() -> None:
+    table = re.findall(r"^\| `([a-z_]+)` \| (.+?) \| (.+) \|$", README, re.MULTILINE)
+    expected = []
+    for job in catalogue():
+        otherwise = "when a tenant needs it" if job.of_tenant else "on demand"
+        expected.append((job.name.value, job.schedule or otherwise, job.reason))
 
     assert table == expected
 
