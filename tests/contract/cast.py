@@ -21,6 +21,7 @@ from db.records import (
     CredentialStatus,
     DeploymentEnv,
     IdempotencyKey,
+    JSONObject,
     OperatorEvent,
     Revocation,
     Severity,
@@ -232,3 +233,20 @@ async def add(unit: UnitOfWork, *rows: Row) -> None:
                 await unit.audit.append(row)
             case Revocation():
                 await unit.revocations.add(row)
+
+
+async def put_rows(storage: Storage, *rows: Work) -> None:
+    """Commits rows of work, none of which is there yet."""
+    async with storage.registry_unit() as unit:
+        for row in rows:
+            assert await unit.work.add(row)
+
+
+async def seal(storage: Storage, key: str, payload: JSONObject | None) -> None:
+    async with storage.registry_unit() as unit:
+        await unit.work.seal(key, payload)
+
+
+async def unsealed(storage: Storage, key: str) -> JSONObject | None:
+    async with storage.registry_unit() as unit:
+        return await unit.work.unseal(key)

@@ -10,6 +10,7 @@ import pytest
 from db.contract import Storage
 from db.errors import NotFound, SlugTaken
 from db.filters import TenantFilter
+from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.records import (
     AuditOutcome,
@@ -296,3 +297,18 @@ async def test_an_event_of_the_last_instant_can_be_kept(storage: Storage) -> Non
     async with storage.registry_unit() as unit:
         await unit.operator_events.append(event)
     await assert_pages(storage.registry.operator_events.page, [event])
+
+
+async def test_a_cursor_of_one_tenant_s_purges_means_nothing_in_another_s(storage: Storage) -> None:
+    purges, ago = storage.registry.purges, NOW.replace(year=2024)
+    for slug in ("initech", "hooli"):
+        tenant = TenantPrefix(slug)
+        await storage.upkeep.provision(tenant, ago)
+        assert await storage.upkeep.purge(tenant, ago.replace(year=2025), ago.replace(year=2025))
+    everybody = await purges.page(EVERYTHING)
+    hooli = await purges.page(EVERYTHING, "hooli")
+    await assert_pages(purges.page, everybody.items)
+    await assert_refuses(
+        lambda request: purges.page(request, "initech"), [everybody.cursors[0], hooli.cursors[0]]
+    )
+    await assert_refuses(purges.page, [hooli.cursors[0]])

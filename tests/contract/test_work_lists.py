@@ -11,7 +11,7 @@ from db.contract import Storage
 from db.errors import InvalidInput
 from db.filters import TenantFilter, WorkFilter
 from db.work import JobName, JobSummary, Work, WorkState, summarised
-from tests.contract.cast import MICROSECOND, NOW, after, new_row, whole_row
+from tests.contract.cast import MICROSECOND, NOW, after, new_row, put_rows, whole_row
 from tests.contract.paging import (
     EVERYTHING,
     assert_pages,
@@ -22,12 +22,6 @@ from tests.contract.paging import (
 
 PROVISION, REMOVE = JobName.PROVISION_TENANT, JobName.REMOVE_TENANT
 SLUGS = ["a_z", "aa", "a1", "ab_c", "abc", "zz"]
-
-
-async def put_rows(storage: Storage, *rows: Work) -> None:
-    async with storage.registry_unit() as unit:
-        for row in rows:
-            assert await unit.work.add(row)
 
 
 async def _many(storage: Storage) -> list[Work]:
