@@ -48,7 +48,7 @@ async def test_a_table_that_is_in_use_is_told_of_and_swept_the_next_time(
         transactional = await connection.execution_options(isolation_level="READ COMMITTED")
         async with transactional.begin():
             await transactional.exec_driver_sql("LOCK TABLE acme_token_revocations IN SHARE MODE")
-            with pytest.raises(MigrationFailed, match="acme was not swept: .* lock timeout"):
+            with pytest.raises(MigrationFailed, match=r"acme was not swept: .* lock timeout"):
                 await sweep_revocations(settings(database), ACME, NOW)
 
     assert await left(database) == 4

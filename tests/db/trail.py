@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
@@ -17,7 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import migrations
 from db.clock import event_id
 from db.namespace import TenantPrefix
-from db.postgres.upkeep import PostgresUpkeep
+from db.postgres import purging
+from db.records import Purge
+from db.settings import StorageSettings
 from tests.contract.cast import ACME
 from tests.db.catalog import rows, session
 from tests.db.scene import register, settings
@@ -37,8 +40,24 @@ def named(*months: str, tenant: TenantPrefix = ACME) -> tuple[str, ...]:
     return tuple(tenant.table(f"audit_events_{each}") for each in months)
 
 
-def upkeep(database: Database) -> PostgresUpkeep:
-    return PostgresUpkeep(settings(database))
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """As PostgreSQL's own, with a connection for each call that is closed behind it."""
+
+    source: StorageSettings
+
+    async def provision(self, tenant: TenantPrefix, now: datetime) -> str:
+        return await migrations.provision(self.source, tenant, now)
+
+    async def ensure_months(self, tenant: TenantPrefix, now: datetime) -> Sequence[str]:
+        return await migrations.ensure_partitions(self.source, tenant, now)
+
+    async def purge(self, tenant: TenantPrefix, before: datetime, now: datetime) -> Sequence[Purge]:
+        return await purging.purge(self.source, tenant, before, now)
+
+
+def upkeep(database: Database) -> Upkeep:
+    return Upkeep(settings(database))
 
 
 async def keep_trail(database: Database, tenant: TenantPrefix = ACME) -> None:
@@ -120,6 +139,16 @@ async def reading(
         async with transactional.begin():
             await transactional.exec_driver_sql(f'SELECT count(*) FROM "{tenant}_audit_events"')
             yield transactional
+
+
+@asynccontextmanager
+async def locking(database: Database, table: str, mode: str) -> AsyncIterator[None]:
+    """Somebody changes the table, and takes their time."""
+    async with session(database.owner_url) as connection:
+        transactional = await connection.execution_options(isolation_level="READ COMMITTED")
+        async with transactional.begin():
+            await transactional.exec_driver_sql(f'LOCK TABLE "{table}" IN {mode} MODE')
+            yield
 
 
 async def seen_running(database: Database, words: str) -> int:
