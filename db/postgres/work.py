@@ -25,6 +25,7 @@ _WORK: Listing[Work, ByKey] = Listing(
         "job": among(work.c.job, "job"),
         "state": among(work.c.state, "state"),
         "tenant": work.c.tenant == bindparam("tenant"),
+        "known": among(work.c.job, "known"),
     },
     descending=False,
 )
@@ -55,25 +56,28 @@ _DUE_SINCE = case(
     (and_(_in(WorkState.RUNNING), work.c.lease_until.is_not(None)), work.c.lease_until),
     else_=work.c.run_after,
 )
-# While a newer program is rolled out its jobs are queued here too, and they are left to it.
-_KNOWN = work.c.job.in_([job.value for job in JobName])
+# While a newer program is rolled out its jobs are queued here too, and they are left to it: here
+# they have no name, so no list has them.
+_JOBS = tuple(job.value for job in JobName)
+_KNOWN = work.c.job.in_(_JOBS)
 _LIST_DUE = (
-    select(*_COLUMNS)
-    .where(_KNOWN, _DUE)
-    .order_by(_DUE_SINCE, work.c.key)
-    .limit(bindparam("limit"))
+    select(*_COLUMNS).where(_KNOWN, _DUE).order_by(_DUE_SINCE, work.c.key).limit(bindparam("limit"))
 )
-_COUNTS = select(
-    work.c.job,
-    func.count().filter(_in(WorkState.QUEUED)).label("queued"),
-    func.count().filter(_in(WorkState.RUNNING)).label("running"),
-    func.count().filter(_in(WorkState.FAILED)).label("failed"),
-    func.min(_DUE_SINCE).filter(_DUE).label("due_since"),
-    func.max(work.c.succeeded_at).label("succeeded_at"),
-).group_by(work.c.job)
+_COUNTS = (
+    select(
+        work.c.job,
+        func.count().filter(_in(WorkState.QUEUED)).label("queued"),
+        func.count().filter(_in(WorkState.RUNNING)).label("running"),
+        func.count().filter(_in(WorkState.FAILED)).label("failed"),
+        func.min(_DUE_SINCE).filter(_DUE).label("due_since"),
+        func.max(work.c.succeeded_at).label("succeeded_at"),
+    )
+    .where(_KNOWN)
+    .group_by(work.c.job)
+)
 _LAST = (
     select(*_COLUMNS)
-    .where(work.c.finished_at.is_not(None))
+    .where(_KNOWN, work.c.finished_at.is_not(None))
     .ext(distinct_on(work.c.job))
     .order_by(work.c.job, work.c.finished_at.desc(), work.c.key.desc())
 )
@@ -153,4 +157,4 @@ _MISSING = "there is no such work"
 
 
 def _given(filter: WorkFilter) -> Parameters:
-    return given(job=filter.job, state=filter.state, tenant=filter.tenant)
+    return given(job=filter.job, state=filter.state, tenant=filter.tenant, known=_JOBS)
