@@ -229,11 +229,11 @@ async def test_a_worker_refuses_a_redis_that_does_not_let_it_in(
 
 
 @asynccontextmanager
-async def held(database: Database) -> AsyncIterator[None]:
-    """Within the block the months of one tenant cannot be made: whoever tries has to wait."""
+async def held(database: Database, table: str) -> AsyncIterator[None]:
+    """Within the block, whoever would look into the table has to wait."""
     async with session(database.owner_url) as connection:
         await connection.exec_driver_sql("BEGIN")
-        await connection.exec_driver_sql('LOCK TABLE "acme_audit_events"')
+        await connection.exec_driver_sql(f'LOCK TABLE "{table}"')
         yield
 
 
@@ -241,7 +241,7 @@ async def test_what_a_killed_worker_ran_is_run_by_another_once_its_lease_is_over
     database: Database, redis: Redis, redis_url: str, store: Storage
 ) -> None:
     given = environment(database, redis_url)
-    async with held(database):
+    async with held(database, "tenants"):
         with working(module="tests.faults.worker", **given) as killed:
             left = await until(store, PARTITIONS, lambda work: work.state is WorkState.RUNNING)
             status, _ = killed.end(signal.SIGKILL)
@@ -262,7 +262,7 @@ async def test_what_a_killed_worker_ran_is_run_by_another_once_its_lease_is_over
 async def test_what_a_worker_runs_when_it_is_told_to_stop_is_put_back(
     database: Database, redis: Redis, redis_url: str, store: Storage
 ) -> None:
-    async with held(database):
+    async with held(database, "tenants"):
         with working(**environment(database, redis_url)) as worker:
             running = await until(store, PARTITIONS, lambda work: work.state is WorkState.RUNNING)
             status, said = worker.end(signal.SIGTERM, patience=12)
@@ -270,9 +270,8 @@ async def test_what_a_worker_runs_when_it_is_told_to_stop_is_put_back(
 
     assert status == 0, said
     assert row is not None
-    assert row.worker is None
-    assert row.state is WorkState.QUEUED
-    assert row.fence == running.fence
+    assert (row.state, row.worker, row.fence) == (WorkState.QUEUED, None, running.fence)
+    assert (row.attempts, row.finished_at, row.last_error) == (0, None, None)
 
 
 async def test_an_emptied_redis_loses_nothing(
