@@ -41,11 +41,18 @@ def main() -> int:
 
 async def _run(settings: GatewaySettings) -> None:
     async with started(settings) as gateway:
-        client_id, client_secret = await _onboard(gateway)
-        await _made(gateway)
+        client_id, client_secret = await prepare(gateway)
         operator = settings.operator_token.get_secret_value() if settings.operator_token else ""
         text = banner(settings.issuer_base, operator, client_id, client_secret)
         await serve(gateway, lambda: print(text, flush=True))
+
+
+async def prepare(gateway: Gateway, patience: float = _PATIENCE) -> tuple[str, str]:
+    """The client id and secret of the demo tenant, or what stands for them in the lines to paste,
+    once the tenant is made. Raises Misconfigured when it is not, after `patience` seconds."""
+    client = await _onboard(gateway)
+    await _made(gateway, patience)
+    return client
 
 
 async def _onboard(gateway: Gateway) -> tuple[str, str]:
@@ -59,9 +66,8 @@ async def _onboard(gateway: Gateway) -> tuple[str, str]:
     return str(fresh.client_id), fresh.secret
 
 
-async def _made(gateway: Gateway) -> None:
-    """Waits while the demo tenant is being made. Raises Misconfigured."""
-    with anyio.move_on_after(_PATIENCE):
+async def _made(gateway: Gateway, patience: float) -> None:
+    with anyio.move_on_after(patience):
         while True:
             tenant = await gateway.tenants.get(TENANT)
             assert tenant is not None, "a tenant's row is never deleted"
@@ -73,8 +79,8 @@ async def _made(gateway: Gateway) -> None:
                 return
             await anyio.sleep(_POLL)
     raise Misconfigured(
-        f"the tenant {TENANT} is still not made after {_PATIENCE} s: with a REDIS_URL that is for"
-        " a worker to do, `python -m workers`"
+        f"the tenant {TENANT} is not made after {patience:g} s: with a REDIS_URL that is for a"
+        " worker to do, `python -m workers`"
     )
 
 

@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from db import migrations
+from db.admission import Admission
 from db.postgres.chains import revisions
 from db.postgres.owner import connect
-from tests.contract.cast import NOW
+from db.work import JobName, WorkState
+from tests.contract.cast import NOW, new_agent, new_credential, new_row
 from tests.db.catalog import everything, rows, session, wait_for_waiting
+from tests.db.postgres import opened
 from tests.db.scene import call, environment, finish, register, settings, start
 from tests.servers.databases import Database
 
@@ -98,6 +101,30 @@ async def test_an_unfinished_tenant_is_resumed(empty_database: Database, status:
     assert (code, out.splitlines()[-1]) == (0, f"✓ Provisioned: acme {HEAD}")
     assert await rows(empty_database.owner_url, TENANT) == [("acme", "acme", "active", HEAD)]
     assert await rows(empty_database.owner_url, EVENTS) == [PROVISIONED]
+
+
+@pytest.mark.parametrize("status", ["provisioning", "failed"])
+async def test_of_a_tenant_that_waits_for_its_administrator_only_the_tables_are_made(
+    empty_database: Database, status: str
+) -> None:
+    await migrations.migrate(settings(empty_database), now=NOW)
+    await register(empty_database, "acme", status=status)
+    agent = new_agent()
+    admission = Admission(agent, new_credential(agent.agent_id), ())
+    async with opened(settings(empty_database)) as storage, storage.registry_unit() as unit:
+        await unit.work.add(new_row(JobName.PROVISION_TENANT, "acme", state=WorkState.FAILED))
+        await unit.work.seal("provision_tenant:acme", admission.to_json())
+
+    code, out, err = call("provision", "--tenant", "acme", env=environment(empty_database))
+
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "✓ Tables made: acme; a worker will admit its administrator"
+    assert await rows(empty_database.owner_url, TENANT) == [("acme", "acme", status, None)]
+    assert await rows(empty_database.owner_url, EVENTS) == []
+    assert await rows(empty_database.app_url, "SELECT count(*) FROM acme_agents") == [(0,)]
+    assert await rows(empty_database.owner_url, "SELECT state, run_after <= now() FROM work") == [
+        ("queued", True)
+    ]
 
 
 @pytest.mark.parametrize(
