@@ -58,7 +58,7 @@ class Run:
     async def one(self, chain: Chain, passed: int) -> int:
         """Runs the next revision, where `passed` of them were told of; how many are now. Raises
         RevisionFailed."""
-        applied, revision = passed, chain.revisions[passed]
+        applied, revision = passed, (*chain.revisions, chain.head)[passed]
         started = perf_counter()
         try:
             async with change(self.connection, chain.subject):
