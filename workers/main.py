@@ -25,7 +25,7 @@ from db.clock import system_clock
 from db.errors import AgentIdPError, Misconfigured
 from db.log import log_fault
 from db.revocations import open_cache
-from db.settings import MEMORY, StorageSettings
+from db.settings import MEMORY, Environment, StorageSettings
 from db.work import LEASE, Doorbell
 from workers.bell import FUNCTION, QUEUE, ArqQueue, connect, decode, disconnect, encode
 from workers.crew import Crew
@@ -46,15 +46,20 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.25, 2.0
 _log = structlog.get_logger(__name__)
 
 
-def require_shared_stores(settings: StorageSettings) -> None:
-    """Raises Misconfigured: a worker shares nothing with a gateway whose stores are in memory."""
+def require_stores(settings: StorageSettings) -> None:
+    """Raises Misconfigured: a worker shares nothing with a gateway whose stores are in memory, and
+    where the serving role may not own the tables it needs the one that does."""
     if settings.in_memory or settings.redis_url == MEMORY:
         raise Misconfigured("a worker needs DATABASE_URL=postgresql://… and a real REDIS_URL")
+    if settings.environment is Environment.PRODUCTION and settings.database_owner_url is None:
+        raise Misconfigured(
+            "ENVIRONMENT=production needs DATABASE_OWNER_URL: a worker makes and drops tables"
+        )
 
 
 async def serve(settings: StorageSettings, *, lease: timedelta = LEASE) -> None:
     """Works until SIGTERM or SIGINT. Raises Misconfigured, and Unavailable at its start."""
-    require_shared_stores(settings)
+    require_stores(settings)
     # Every call of every tick would be a line.
     logging.getLogger("arq").setLevel(logging.WARNING)
     stopping = asyncio.Event()
@@ -77,7 +82,7 @@ async def serve(settings: StorageSettings, *, lease: timedelta = LEASE) -> None:
 
 async def is_healthy(settings: StorageSettings) -> bool:
     """Whether a worker has said lately that it is alive. Raises RedisError, OSError."""
-    require_shared_stores(settings)
+    require_stores(settings)
     redis = connect(settings.redis_url)
     try:
         return await redis.get(QUEUE + health_check_key_suffix) is not None

@@ -30,7 +30,7 @@ class InvalidInput(UserError):
     refusal = errors.InvalidInput
 
 
-@strawberry.type(description="There is no such thing in the caller's tenant.")
+@strawberry.type(description="There is no such thing where the caller may look.")
 class NotFound(UserError):
     refusal = errors.NotFound
 

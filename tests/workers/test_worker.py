@@ -185,6 +185,19 @@ NOWHERE = {
 }
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_in_production_a_worker_needs_the_role_that_makes_tables(command: str) -> None:
+    status, said, errors = asked(
+        command,
+        ENVIRONMENT="production",
+        DATABASE_URL="postgresql://serving@localhost/agentidp",
+        REDIS_URL="redis://localhost:1",
+    )
+
+    assert (status, said) == (1, "")
+    assert errors.startswith("workers: ENVIRONMENT=production needs DATABASE_OWNER_URL")
+
+
 def test_the_check_of_a_worker_without_redis_ends_with_one_sentence() -> None:
     status, said, errors = asked("check", **NOWHERE)
 
