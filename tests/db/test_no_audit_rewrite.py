@@ -102,7 +102,10 @@ async def live(gateway: RunningGateway, admin: Client) -> None:
         call, agent_id, expires_at=call.now + timedelta(seconds=30)
     )
     rotated = await services.credentials.rotate(call, fresh.credential.credential_id)
-    await services.credentials.generate(call, agent_id, expires_at=call.now + timedelta(seconds=30))
+    # One that outlives its agent's others, to come to its own end.
+    await services.credentials.generate(
+        call, UUID(admin.client_id), expires_at=call.now + timedelta(seconds=30)
+    )
     await services.credentials.revoke(call, rotated.credential.credential_id)
     for status in (AgentStatus.SUSPENDED, AgentStatus.ACTIVE, AgentStatus.DECOMMISSIONED):
         await change_status(gateway, call_token=await gateway.token(admin), to=status, id=agent_id)
