@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from db.errors import ScopeExceeded, TooManyCredentials, Unauthenticated
 from db.records import AuditAction, TenantStatus
+from gateway.auth.principal import Operator
 from gateway.services.call import Call
 from gateway.services.credentials import MAX_USABLE
 from gateway.services.profiles import AgentChanges
@@ -69,12 +70,27 @@ async def narrowed(gateway: RunningGateway, admin: Client, caller: Call) -> None
     await gateway.gateway.agents.update(call, caller.agent.agent_id, fewer)
 
 
+async def of_a_tenant_that_was_suspended(
+    gateway: RunningGateway, admin: Client, caller: Call
+) -> None:
+    operator = gateway.call(Operator())
+    await gateway.gateway.tenants.suspend(operator, admin.slug)
+    await gateway.gateway.tenants.reactivate(operator, admin.slug)
+
+
 @pytest.mark.parametrize(
     "act",
     ["register", "update", "suspend", "reactivate", "decommission", "generate", "rotate", "revoke"],
 )
 @pytest.mark.parametrize(
-    "cut", [suspended, cut_and_brought_back, robbed_of_its_credential, narrowed]
+    "cut",
+    [
+        suspended,
+        cut_and_brought_back,
+        robbed_of_its_credential,
+        narrowed,
+        of_a_tenant_that_was_suspended,
+    ],
 )
 async def test_a_caller_that_is_cut_off_before_it_acts_changes_nothing(
     gateway: RunningGateway, cut: Cut, act: str
