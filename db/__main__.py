@@ -2,7 +2,8 @@
 
 What was done is on standard output, a line for each tenant and revision; what went wrong is on
 standard error, a line for each, and in the exit status: 1 when the database or a tenant stood in
-the way, 2 when the command itself or the settings cannot be used.
+the way, 2 when the command itself or the settings cannot be used. On a terminal a bar shows how
+far the tenants are.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from db import grammar, migrations
 from db.backends import open_storage
 from db.clock import system_clock
 from db.errors import AgentIdPError, InvalidInput, MigrationFailed, Misconfigured
-from db.migrations import Change, Outcome, Progress
+from db.migrations import CONCURRENCY, Change, Outcome, Progress
+from db.progress import bar
 from db.provisioning import provision_tenant
 from db.settings import StorageSettings
 
+_MOST_CONNECTIONS = 32
+_NAMED = 10
 _DONE, _FAILED, _UNUSABLE, _INTERRUPTED = 0, 1, 2, 130
 
 _LINES = {
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Misconfigured("DATABASE_URL is memory://: there is no database to migrate")
         if getattr(chosen, "tenant", None) is not None:
             grammar.slug(chosen.tenant, "tenant")
+        for canary in getattr(chosen, "canary", ()):
+            grammar.slug(canary, "canary")
         return asyncio.run(_run(settings, chosen))
     except AgentIdPError as error:
         named = (
@@ -64,6 +70,20 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the registry and every tenant to head")
     migrate.add_argument("--tenant", metavar="SLUG", help="the registry and this tenant alone")
+    migrate.add_argument(
+        "--canary",
+        metavar="SLUG",
+        action="append",
+        default=[],
+        help="this tenant before all others, which are not begun if it fails; may be repeated",
+    )
+    migrate.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=_connections,
+        default=CONCURRENCY,
+        help=f"how many tenants at once, a connection for each; {CONCURRENCY} if not given",
+    )
 
     commands.add_parser("status", help="how far every tenant is, and what was migrated when")
 
@@ -82,10 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _connections(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_CONNECTIONS:
+        raise argparse.ArgumentTypeError(f"1 to {_MOST_CONNECTIONS}")
+    return number
+
+
 async def _run(settings: StorageSettings, chosen: argparse.Namespace) -> int:
     match chosen.command:
         case "migrate":
-            return await _migrate(settings, chosen.tenant)
+            return await _migrate(settings, chosen)
         case "downgrade":
             return await _downgrade(settings, chosen.tenant, chosen.to, destroy=chosen.yes)
         case "provision":
@@ -94,19 +121,30 @@ async def _run(settings: StorageSettings, chosen: argparse.Namespace) -> int:
             return await _status(settings)
 
 
-async def _migrate(settings: StorageSettings, tenant: str | None) -> int:
-    print("Running database migrations...")
-    summary = await migrations.migrate(
-        settings, now=system_clock(), tenants=[tenant] if tenant else None, report=_report
-    )
-    if summary.failed:
-        print(
-            f"Migrations incomplete. {summary.changed} migration(s) applied,"
-            f" {len(summary.failed)} tenant(s) failed."
+async def _migrate(settings: StorageSettings, chosen: argparse.Namespace) -> int:
+    print("Running database migrations...", flush=True)
+    with bar("tenants") as advance:
+        summary = await migrations.migrate(
+            settings,
+            now=system_clock(),
+            tenants=[chosen.tenant] if chosen.tenant else None,
+            report=_report,
+            advance=advance,
+            canaries=chosen.canary,
+            concurrency=chosen.concurrency,
         )
-        return _FAILED
-    print(f"Migrations complete. {summary.changed} migration(s) applied.")
-    return _DONE
+    applied = f"{summary.changed} migration(s) applied"
+    if not summary.failed:
+        print(f"Migrations complete. {applied}.")
+        return _DONE
+    left = ""
+    if summary.left:
+        named = ", ".join(summary.left[:_NAMED])
+        more = "" if len(summary.left) <= _NAMED else f" and {len(summary.left) - _NAMED} more"
+        print(f"✗ Not begun, because too much before failed: {named}{more}", file=sys.stderr)
+        left = f", {len(summary.left)} not begun"
+    print(f"Migrations incomplete. {applied}, {len(summary.failed)} tenant(s) failed{left}.")
+    return _FAILED
 
 
 async def _downgrade(settings: StorageSettings, tenant: str, to: str, *, destroy: bool) -> int:
@@ -135,7 +173,9 @@ async def _provision(settings: StorageSettings, slug: str, display_name: str | N
 
 
 async def _status(settings: StorageSettings) -> int:
+    kind = await migrations.kind(settings)
     status = await migrations.status(settings)
+    print(f"{kind}\n")
     _print_table(
         ("name", "status", "revision", "migrations"),
         [

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.errors import InvalidInput, InvalidPrefix, MigrationFailed, NotFound
 from db.namespace import TenantPrefix, prefix_problem
+from db.postgres import citus
 from db.postgres.chains import BASE, SCRIPTS, Chain, Line, revisions
 from db.postgres.driver import driver_of
 from db.postgres.fleet import CONCURRENCY, Fleet, all_to_head
@@ -32,7 +33,7 @@ from db.tables import migration_log
 from db.tables import tenants as registry
 from db.upkeep import Advance, Change, Outcome, Report, Summary
 
-__all__ = ["Change", "Outcome", "Report", "Source", "Summary"]
+__all__ = ["CONCURRENCY", "Change", "Outcome", "Report", "Source", "Summary"]
 
 
 def _silent(outcome: Outcome) -> None:
@@ -130,7 +131,8 @@ async def provision(
         ground = await find_ground(await driver_of(connection), role)
         chain = Chain(tenant, scripts)
         run = Run(connection, role, now, _silent, registers=False)
-        await to_head(run, chain, tenant, ground)
+        if not await to_head(run, chain, tenant, ground):
+            raise MigrationFailed(f"{tenant} is being removed: no tables are made for it")
         return chain.head
 
 
@@ -203,6 +205,12 @@ async def status(source: Source) -> Status:
             )
             attempts = [Attempt(slug or Chain().subject, *rest) for slug, *rest in rows]
         return Status(tuple(progress), tuple(attempts))
+
+
+async def kind(source: Source) -> str:
+    """`PostgreSQL 18.1`, `PostgreSQL 15.6 with Citus 13.0.3`. Raises Unavailable."""
+    async with connect(source) as connection, connection.begin():
+        return await citus.kind(connection)
 
 
 async def registry_at_head(engine: AsyncEngine) -> bool:

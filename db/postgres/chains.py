@@ -38,6 +38,7 @@ _alembic = threading.Lock()
 _TURN = 0.002  # seconds
 
 
+@cache
 def revisions(line: Line, scripts: Path = SCRIPTS) -> tuple[str, ...]:
     """From the first to the head. Raises MigrationFailed when there are none."""
     walk = _directory(line, scripts).walk_revisions()

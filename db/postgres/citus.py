@@ -40,11 +40,6 @@ async def citus_version(connection: AsyncConnection) -> str | None:
     return str(version)
 
 
-async def is_there(driver: Driver) -> bool:
-    """Whether the database has the extension."""
-    return bool(await driver.fetch("SELECT FROM pg_extension WHERE extname = 'citus'"))
-
-
 async def kind(connection: AsyncConnection) -> str:
     """`PostgreSQL 18.1`, `PostgreSQL 15.6 with Citus 13.0.3`."""
     # A distribution puts words of its own behind the number.

@@ -1,7 +1,8 @@
 """The driver's own connection, beneath SQLAlchemy's.
 
 SQLAlchemy prepares every statement by itself, and each is a message or three. The driver takes a
-script of any number of statements as one: that is how tables are made for many tenants.
+script of any number of statements as one: that is how tables are made for many tenants. While a
+transaction is open here none is begun there, nor the other way round.
 """
 
 from __future__ import annotations
@@ -10,12 +11,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-
-class Transaction(Protocol):
-    async def start(self) -> None: ...
-    async def commit(self) -> None: ...
-    async def rollback(self) -> None: ...
 
 
 class Driver(Protocol):
@@ -29,7 +24,7 @@ class Driver(Protocol):
         """The rows, each of which can be unpacked."""
         ...
 
-    def transaction(self, *, isolation: str) -> Transaction: ...
+    def is_in_transaction(self) -> bool: ...
 
     def is_closed(self) -> bool: ...
 

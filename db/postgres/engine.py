@@ -43,7 +43,7 @@ def create_engine(settings: StorageSettings, url: str | None = None) -> AsyncEng
         json_deserializer=msgspec.json.decode,
         connect_args={"timeout": _CONNECT_TIMEOUT, "command_timeout": _COMMAND_TIMEOUT, **caching},
     )
-    event.listen(engine.sync_engine, "checkout", _drop_closed)
+    event.listen(engine.sync_engine, "checkout", drop_closed)
     name_tenants(engine)
     return engine
 
@@ -67,9 +67,9 @@ def of_tenant(engine: AsyncEngine, tenant: TenantPrefix) -> AsyncEngine:
     return engine.execution_options(tenant=tenant)
 
 
-def _drop_closed(connection: Any, record: object, proxy: object) -> None:
-    # A server that was restarted has closed the connections that wait in the pool. The pool then
-    # makes a new one, and no request pays for it; seen without asking the server.
+def drop_closed(connection: Any, record: object, proxy: object) -> None:
+    """For a pool's `checkout`: a server that was restarted has closed the connections that wait
+    in the pool. The pool then makes a new one; seen without asking the server."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError("the server closed the connection")
 

@@ -79,7 +79,7 @@ async def all_to_head(
     for tenant in tenants:
         run, chain = _run(fleet, connection), Chain(tenant, fleet.scripts)
         if at_rest(run, chain, tenant, fleet.ground, standings[tenant]):
-            run.skipped(chain, 0, len(chain.revisions))
+            run.skipped(chain, 0, chain.applied(standings[tenant].at))
             _tell(fleet, course, run)
         else:
             course.waiting.append(tenant)

@@ -10,15 +10,16 @@ import getpass
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
 
-from sqlalchemy import URL, NullPool, text
+from sqlalchemy import URL, NullPool, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.errors import AgentIdPError, Misconfigured, Unavailable
 from db.postgres.citus import ALLOW_TRIGGERS
 from db.postgres.driver import Driver
-from db.postgres.engine import asyncpg_url
+from db.postgres.engine import asyncpg_url, drop_closed
 from db.settings import StorageSettings
 
 _CONNECT_TIMEOUT = 5  # seconds
@@ -29,8 +30,39 @@ _WAIT_FOR_A_TABLE = "2s"
 _LONGEST_REASON = 500
 _KEPT_STATEMENTS = 20
 
-Source = StorageSettings | AsyncEngine
-"""The settings, or an engine of the owner's that the application made itself."""
+_KEPT_CONNECTIONS = 2
+
+
+class Kept:
+    """Connections of the owner's that outlive a call: a server process that has made tables once
+    makes the next in half the time. None is made before one is needed, and a burst may have more
+    than are kept afterwards. Its owner closes it."""
+
+    def __init__(self, settings: StorageSettings) -> None:
+        self.settings = settings
+        self._engine: AsyncEngine | None = None
+
+    @property
+    def engine(self) -> AsyncEngine:
+        if self._engine is None:
+            self._engine = _engine(
+                self.settings,
+                pool_size=_KEPT_CONNECTIONS,
+                max_overflow=-1,
+                pool_use_lifo=True,
+                pool_recycle=self.settings.db_pool_recycle_seconds,
+            )
+            event.listen(self._engine.sync_engine, "checkout", drop_closed)
+        return self._engine
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.dispose()
+
+
+Source: TypeAlias = StorageSettings | Kept | AsyncEngine
+"""The settings, with or without connections that are kept, or an engine of the owner's that the
+application made itself."""
 
 # SQLSTATE classes: the connection failed, the server or an administrator ended it.
 _LOST = ("08", "57P")
@@ -39,7 +71,13 @@ _LOST = ("08", "57P")
 @asynccontextmanager
 async def connect(source: Source) -> AsyncIterator[AsyncConnection]:
     """A connection of the owner role. Raises Unavailable, or Misconfigured for a useless URL."""
-    engine = _engine(source) if isinstance(source, StorageSettings) else _transactional(source)
+    match source:
+        case StorageSettings():
+            engine = _engine(source, poolclass=NullPool)
+        case Kept():
+            engine = source.engine
+        case _:
+            engine = _transactional(source)
     try:
         connection = await _connect(engine)
         try:
@@ -76,17 +114,15 @@ async def hold(connection: AsyncConnection, subject: str) -> None:
 
 @asynccontextmanager
 async def held(driver: Driver, subject: str, opening: str) -> AsyncIterator[str]:
-    """As `change`, beneath SQLAlchemy, in one message with the statement `opening`, whose tag it
-    yields. What SQLAlchemy begins on the same connection meanwhile is a savepoint in it."""
-    transaction = driver.transaction(isolation="read_committed")
-    await transaction.start()
+    """As `change`, beneath SQLAlchemy, with the statement `opening` in the same first message; its
+    tag is yielded. Whoever is done sends COMMIT with the last; what was not committed is undone."""
     try:
-        yield await driver.execute(";".join((*_holding(subject), opening)))
-    except BaseException:
-        if not driver.is_closed():
-            await transaction.rollback()
-        raise
-    await transaction.commit()
+        yield await driver.execute(
+            ";".join(("BEGIN ISOLATION LEVEL READ COMMITTED", *_holding(subject), opening))
+        )
+    finally:
+        if not driver.is_closed() and driver.is_in_transaction():
+            await driver.execute("ROLLBACK")
 
 
 def _holding(subject: str) -> tuple[str, ...]:
@@ -108,8 +144,9 @@ def application_role(source: Source) -> str | None:
     """The role that the application connects as; None when it is the owner itself."""
     if isinstance(source, AsyncEngine):
         return None
-    role = _user(asyncpg_url(source.database_url))
-    return None if role == _user(asyncpg_url(source.owner_url)) else role
+    settings = source.settings if isinstance(source, Kept) else source
+    role = _user(asyncpg_url(settings.database_url))
+    return None if role == _user(asyncpg_url(settings.owner_url)) else role
 
 
 def is_lost(error: BaseException) -> bool:
@@ -138,12 +175,11 @@ def reason(error: BaseException) -> str:
     return (first or type(error).__name__)[:_LONGEST_REASON]
 
 
-def _engine(settings: StorageSettings) -> AsyncEngine:
+def _engine(settings: StorageSettings, **pool: Any) -> AsyncEngine:
     if settings.in_memory:
         raise Misconfigured("DATABASE_URL=memory:// has no tables: there is nothing to migrate")
     return create_async_engine(
         asyncpg_url(settings.owner_url),
-        poolclass=NullPool,
         hide_parameters=True,
         # SQLAlchemy repeats no statement often enough here to keep it; what the driver is asked
         # directly is asked of every tenant. Behind PgBouncer none may be kept.
@@ -152,6 +188,7 @@ def _engine(settings: StorageSettings) -> AsyncEngine:
             "statement_cache_size": 0 if settings.pgbouncer else _KEPT_STATEMENTS,
             "prepared_statement_cache_size": 0,
         },
+        **pool,
     )
 
 

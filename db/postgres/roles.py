@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.errors import MigrationFailed, Misconfigured
 from db.namespace import APPEND_ONLY_FUNCTION, REGISTRY_VERSION_TABLE, TenantPrefix
-from db.postgres.driver import Driver, driver_of
 from db.postgres.partitions import audit_partitions
 
 _READ = frozenset({"SELECT"})
@@ -98,11 +97,8 @@ class Role:
     oid: int
 
 
-async def find_role(driver: Driver, name: str) -> Role:
-    """Raises MigrationFailed when there is no such role."""
-    for (oid,) in await driver.fetch("SELECT oid FROM pg_roles WHERE rolname = $1", name):
-        return Role(name, oid)
-    raise MigrationFailed(
+def missing_role(name: str) -> MigrationFailed:
+    return MigrationFailed(
         f"the application role {name!r} of DATABASE_URL does not exist: create it first"
     )
 
@@ -125,7 +121,11 @@ async def grant(connection: AsyncConnection, tenant: TenantPrefix | None, role: 
     or of the registry. More, from default privileges perhaps, is taken back."""
     if role is None:
         return
-    identifier = (await find_role(await driver_of(connection), role)).oid
+    identifier = await connection.scalar(
+        text("SELECT oid FROM pg_roles WHERE rolname = :role"), {"role": role}
+    )
+    if identifier is None:
+        raise missing_role(role)
     await _grant_schema(connection, role)
     wanted = await _wanted(connection, tenant)
     for table, held in (await _held(connection, identifier, list(wanted))).items():

@@ -9,6 +9,7 @@ revision that is `online_only` has a transaction of its own, between those befor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
@@ -20,30 +21,33 @@ from db.postgres.chains import Chain
 from db.postgres.citus import distribute
 from db.postgres.driver import Driver, driver_of
 from db.postgres.owner import held
-from db.postgres.partitions import ensure_audit_partitions, missing_months
+from db.postgres.partitions import missing_months
 from db.postgres.standing import Ground, Standing, survey, tables
 from db.postgres.steps import Run, since
 from db.postgres.template import stamped
 from db.upkeep import Change, Outcome
 
 _UNDEFINED_TABLE = "42P01"
+_NAME = re.compile(r"\w+")
 
 _RECORD = """
     WITH registered AS (
-        UPDATE tenants SET revision = $2
-        WHERE $3 AND slug = $1 AND revision IS DISTINCT FROM $2
+        UPDATE tenants SET revision = '{at}'
+        WHERE {registers} AND slug = '{tenant}' AND revision IS DISTINCT FROM '{at}'
     )
     INSERT INTO migration_log (tenant, revision, applied_at, ms)
-    SELECT $1, revision, $4, ms
-    FROM unnest($5::text[], $6::int[]) WITH ORDINALITY AS done(revision, ms, place) ORDER BY place
+    SELECT '{tenant}', revision, '{now}', ms
+    FROM unnest('{{{revisions}}}'::text[], '{{{times}}}'::int[])
+        WITH ORDINALITY AS done(revision, ms, place) ORDER BY place
 """
 
 
 async def to_head(
     run: Run, chain: Chain, tenant: TenantPrefix, ground: Ground, standing: Standing | None = None
-) -> None:
+) -> bool:
     """Brings the tenant to head from where it stands, as `standing` has it if that was looked at
-    already; at head, its months and grants are still seen to. Raises RevisionFailed."""
+    already; at head, its months and grants are still seen to. Whether there are tables: none are
+    made for a tenant that is being removed. Raises RevisionFailed."""
     driver = await driver_of(run.connection)
     passed = 0
     while True:
@@ -56,9 +60,13 @@ async def to_head(
         run.skipped(chain, passed, applied)
         passed = max(passed, applied)
         pending = chain.revisions[applied:]
-        if not pending and at_rest(run, chain, tenant, ground, standing):
-            return
-        if pending and chain.online_only(pending[0]):
+        if at_rest(run, chain, tenant, ground, standing):
+            return not standing.gone
+        intricate = _intricate(tenant, standing, run.now)
+        if not pending and intricate:
+            await run.one(chain, passed)
+            return True
+        if pending and (intricate or chain.online_only(pending[0])):
             passed = await run.one(chain, passed)
         else:
             together = tuple(takewhile(lambda each: not chain.online_only(each), pending))
@@ -67,7 +75,7 @@ async def to_head(
                     run.tell(Outcome(chain.subject, revision, Change.APPLIED))
                 passed = applied + len(together)
                 if passed == len(chain.revisions):
-                    return
+                    return True
         # Another process was here, or one of alembic's own turns: it is looked at anew.
         standing = None
 
@@ -76,7 +84,7 @@ def at_rest(
     run: Run, chain: Chain, tenant: TenantPrefix, ground: Ground, standing: Standing
 ) -> bool:
     """Whether nothing at all is to be done."""
-    return (
+    return standing.gone or (
         standing.at == chain.head
         and standing.whole(tenant, ground, run.now)
         and (not run.registers or standing.registered == standing.at)
@@ -105,10 +113,9 @@ async def _apply(
                 began = perf_counter()
                 await driver.execute(await stamped(chain, revision))
                 times.append(since(began))
-            await _settle(run, driver, tenant, ground, fresh=standing.new and bool(revisions))
-            await driver.execute(
-                _RECORD, chain.subject, revision, run.registers, run.now, list(revisions), times
-            )
+            last = await _settled(run, driver, tenant, ground)
+            last.append(_record(run, tenant, revision, revisions, times))
+            await driver.execute(";".join((*last, "COMMIT")))
     except Exception as error:
         if not opened and getattr(error, "sqlstate", None) == _UNDEFINED_TABLE:
             return False
@@ -116,22 +123,43 @@ async def _apply(
     return True
 
 
-async def _settle(
-    run: Run, driver: Driver, tenant: TenantPrefix, ground: Ground, *, fresh: bool
-) -> None:
+async def _settled(run: Run, driver: Driver, tenant: TenantPrefix, ground: Ground) -> list[str]:
+    """The statements that bring the months and grants which are missing."""
     found = (await tables(driver, [tenant], ground))[tenant]
+    statements: list[str] = []
     if found.short(tenant, run.now):
-        if fresh:
-            await driver.execute(_first_months(tenant, run.now))
-        else:
-            async with run.connection.begin():
-                await ensure_audit_partitions(run.connection, tenant, run.now)
-        # Default privileges may have opened the new ones to the application.
-        found = (await tables(driver, [tenant], ground))[tenant]
-    if grants := found.grants(tenant, ground.role):
-        await driver.execute(";".join(grants))
+        made = missing_months(tenant, found.until, run.now)
+        statements += [statement for _, month in made for statement in month]
+    if statements and (ground.defaults or found.apart):
+        await driver.execute(";".join(statements))
+        # Privileges by default may have opened the new months to the application.
+        found, statements = (await tables(driver, [tenant], ground))[tenant], []
     if found.apart:
         await distribute(driver, tenant)
+    return [*statements, *found.grants(tenant, ground.role)]
+
+
+def _intricate(tenant: TenantPrefix, standing: Standing, now: datetime) -> bool:
+    """Whether the months of the trail are to be made for a tenant that had some before: what was
+    purged, or is left over, is known to `db.postgres.partitions` alone."""
+    trail = tenant.table("audit_events") in standing.rights
+    return not standing.new and (not trail or standing.short(tenant, now))
+
+
+def _record(
+    run: Run, tenant: TenantPrefix, at: str, revisions: Sequence[str], times: Sequence[int]
+) -> str:
+    for name in (at, *revisions):
+        # The names of our own files, which stand between quotes.
+        assert _NAME.fullmatch(name), f"a revision has a plain name: {name}"
+    return _RECORD.format(
+        tenant=tenant,
+        at=at,
+        registers=run.registers,
+        now=run.now.isoformat(),
+        revisions=",".join(revisions),
+        times=",".join(map(str, times)),
+    )
 
 
 def _applied(chain: Chain, tenant: TenantPrefix, standing: Standing) -> int:
@@ -148,12 +176,8 @@ def _opening(tenant: TenantPrefix, at: str | None) -> str:
         # some table, and an advisory lock is none.
         return (
             "SELECT WHERE NOT EXISTS (SELECT FROM pg_class"
-            f" WHERE relname = '{table}' AND pg_table_is_visible(oid))"
+            f" WHERE relname = '{table}' AND pg_table_is_visible(oid)) AND NOT EXISTS"
+            f" (SELECT FROM tenants WHERE slug = '{tenant}' AND status IN ('removing', 'removed'))"
         )
     # One of the revisions that this program has: no quoting can be needed.
     return f"SELECT FROM \"{table}\" WHERE version_num = '{at}'"
-
-
-def _first_months(tenant: TenantPrefix, now: datetime) -> str:
-    made = missing_months(tenant, None, now)
-    return ";".join(statement for _, statements in made for statement in statements)

@@ -12,32 +12,39 @@ from datetime import datetime
 
 from db.months import missing
 from db.namespace import TenantPrefix
-from db.postgres.citus import apart, is_there
+from db.postgres.citus import apart
 from db.postgres.driver import Driver
 from db.postgres.partitions import covered_until
-from db.postgres.roles import Role, corrections, find_role, tables_of
+from db.postgres.roles import Role, corrections, missing_role, tables_of
 
-# Each version table is a lock of its own for a moment.
-_AT_ONCE = 200
+# Each pass reads the catalog as a whole, which is cheap; but in it each version table is a lock of
+# its own for a moment, and the server keeps a table of those that is of a fixed size.
+_AT_ONCE = 500
 _UNDEFINED_TABLE = "42P01"
 
 _TABLES = """
     WITH named AS (
-        SELECT slug, to_regclass(name)::oid AS oid
-        FROM unnest($1::text[], $2::text[]) AS named(slug, name)
+        SELECT slug, to_regclass(name)::oid AS oid, trail
+        FROM unnest($1::text[], $2::text[], $3::bool[]) AS named(slug, name, trail)
     ), found AS (
         SELECT slug, oid FROM named WHERE oid IS NOT NULL
         UNION ALL
-        SELECT slug, inhrelid FROM named JOIN pg_inherits ON inhparent = oid
+        SELECT slug, inhrelid FROM named JOIN pg_inherits ON inhparent = oid WHERE trail
     )
     SELECT slug, relname::text,
         CASE WHEN relispartition THEN pg_get_expr(relpartbound, oid) END,
-        ARRAY(SELECT privilege_type::text FROM aclexplode(relacl) WHERE grantee = $3)
+        ARRAY(SELECT privilege_type::text FROM aclexplode(relacl) WHERE grantee = $4)
     FROM found JOIN pg_class USING (oid)
+"""
+_GROUND = """
+    SELECT (SELECT oid FROM pg_roles WHERE rolname = $1),
+        EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'),
+        EXISTS (SELECT FROM pg_default_acl)
 """
 # A slug is never given twice: one that no migration was ever tried for never had a table.
 _REGISTERED = """
-    SELECT named, revision::text, NOT EXISTS (SELECT FROM migration_log WHERE tenant = named)
+    SELECT named, revision::text, NOT EXISTS (SELECT FROM migration_log WHERE tenant = named),
+        coalesce(status IN ('removing', 'removed'), false)
     FROM unnest($1::text[]) AS named LEFT JOIN tenants ON slug = named
 """
 
@@ -45,25 +52,32 @@ _REGISTERED = """
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What is the same for every tenant: the application's role (None: it is the owner itself),
-    and whether the database has Citus."""
+    whether the database has Citus, and whether a new table may come with privileges by default."""
 
     role: Role | None
     citus: bool
+    defaults: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Of one tenant: the revision of its tables and that which its registry row tells; whether
-    it never had any; what the application's role may do on each, months included; until when the
-    trail is covered."""
+    it never had any, and whether it is on its way out; what the application's role may do on each,
+    months included; until when the trail is covered."""
 
     at: str | None = None
     registered: str | None = None
     new: bool = False
+    leaving: bool = False
     rights: Mapping[str, frozenset[str]] = field(default_factory=dict)
     until: datetime | None = None
     apart: tuple[str, ...] = ()
     """Tables that Citus does not keep together yet."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether there are no tables, and none are to be made any more."""
+        return self.at is None and self.leaving
 
     def short(self, tenant: TenantPrefix, now: datetime) -> bool:
         """Whether months of the trail are missing."""
@@ -81,10 +95,10 @@ class Standing:
 
 async def find_ground(driver: Driver, role: str | None) -> Ground:
     """Raises MigrationFailed when there is no such role."""
-    return Ground(
-        role=await find_role(driver, role) if role is not None else None,
-        citus=await is_there(driver),
-    )
+    [(oid, citus, defaults)] = await driver.fetch(_GROUND, role)
+    if role is not None and oid is None:
+        raise missing_role(role)
+    return Ground(Role(role, oid) if role is not None else None, citus, defaults)
 
 
 async def survey(
@@ -99,9 +113,13 @@ async def survey(
         versions = await _versions(
             driver, [tenant for tenant in some if tenant.version_table in standings[tenant].rights]
         )
-        for slug, revision, new in await driver.fetch(_REGISTERED, list(map(str, some))):
+        for slug, revision, new, leaving in await driver.fetch(_REGISTERED, list(names)):
             found[names[slug]] = replace(
-                standings[names[slug]], at=versions.get(slug), registered=revision, new=new
+                standings[names[slug]],
+                at=versions.get(slug),
+                registered=revision,
+                new=new,
+                leaving=leaving,
             )
     return found
 
@@ -111,12 +129,14 @@ async def tables(
 ) -> dict[TenantPrefix, Standing]:
     """The same without the revisions."""
     named = [(str(tenant), table) for tenant in tenants for table in tables_of(tenant)]
+    trails = {str(tenant): tenant.table("audit_events") for tenant in tenants}
     rights: dict[str, dict[str, frozenset[str]]] = {str(tenant): {} for tenant in tenants}
     bounds: dict[str, list[str]] = {str(tenant): [] for tenant in tenants}
     for slug, table, bound, privileges in await driver.fetch(
         _TABLES,
         [slug for slug, _ in named],
         [table for _, table in named],
+        [table == trails[slug] for slug, table in named],
         ground.role.oid if ground.role else None,
     ):
         rights[slug][table] = frozenset(privileges)

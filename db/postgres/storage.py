@@ -79,6 +79,7 @@ class PostgresStorage:
             raise Unavailable("the registry is not at head: run `python -m db migrate`")
 
     async def close(self) -> None:
+        await self._upkeep.close()
         if self._owns_engine:
             await self._engine.dispose()
 
