@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis
 
+from db.cache import RedisRevocations
 from tests.auth import forging
 from tests.gateway import RunningGateway, postgres_settings, running
 from tests.servers.databases import Database
@@ -38,6 +40,25 @@ async def test_on_postgres_it_is_ready_with_and_without_the_cache(
             assert ready.status_code == 200
             assert (ready.json()["status"], ready.json()["cache"]) == ("ready", cache)
             assert CANARY not in ready.text
+
+
+async def test_it_says_whether_the_cache_is_believed(
+    empty_database: Database, redis_url: str, redis: Redis
+) -> None:
+    async with running(postgres_settings(empty_database, redis_url)) as started:
+
+        async def told() -> tuple[str, str]:
+            ready = (await started.client.get("/health/ready")).json()
+            return ready["status"], ready["revocations"]
+
+        assert await told() == ("ready", "cold")
+        cache = RedisRevocations(redis_url)
+        opening = await cache.warmth.claim()
+        await cache.warmth.complete(opening, opening)
+        await cache.close()
+        assert await told() == ("ready", "warm")
+        await redis.flushdb()
+        assert await told() == ("ready", "cold")
 
 
 async def test_before_its_tables_are_made_it_lives_and_is_not_ready(
