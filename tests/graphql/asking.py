@@ -15,6 +15,7 @@ RESPONSE_JSON = "application/graphql-response+json"
 
 AGENT = "agentId email status"
 CREDENTIAL = "credentialId clientId label status expiresAt revokedAt"
+TENANT = "slug status statusReason removesAt"
 # What is asked of each mutation when it succeeds.
 SUCCESSES = {
     "registerAgent": f"... on AgentRegistered {{ agent {{ {AGENT} }} }}",
@@ -36,6 +37,11 @@ SUCCESSES = {
     "revokeToken": "... on TokenRevoked { active }",
     "onboardTenant": """... on TenantOnboarded {
         tenant { slug displayName status } clientId clientSecret }""",
+    "suspendTenant": f"... on TenantSuspended {{ tenant {{ {TENANT} }} }}",
+    "reactivateTenant": f"... on TenantReactivated {{ tenant {{ {TENANT} }} }}",
+    "removeTenant": f"... on TenantRemovalRequested {{ tenant {{ {TENANT} }} }}",
+    "resetTenantAdministrator": f"""... on TenantAdministratorReset {{
+        tenant {{ {TENANT} }} clientId clientSecret }}""",
     "runJob": "... on JobQueued { work { key state tenant } }",
 }
 

@@ -69,12 +69,16 @@ async def test_each_secret_is_shown_in_one_payload_and_nowhere_else(
         await root.change("rotateCredential", credential)
         await root.change("revokeCredential", credential)
         await root.data(SHOW_ALL)
+        reset = await root.operator.change("resetTenantAdministrator", {"slug": "globex"})
+        root = await stored.by(Client("globex", reset["clientId"], reset["clientSecret"]))
+        await root.data(SHOW_ALL)
         await root.operator.data("{ tenants { nodes { slug displayName } } }")
     secrets = [
         onboarded["clientSecret"], generated["clientSecret"], rotated["clientSecret"], token,
+        reset["clientSecret"],
     ]  # fmt: skip
-    assert len(set(secrets)) == 4
-    assert [heard.times(secret) for secret in secrets] == [1, 1, 1, 1]
+    assert len(set(secrets)) == 5
+    assert [heard.times(secret) for secret in secrets] == [1, 1, 1, 1, 1]
     assert heard.times(wrong) == 0
 
     storage = stored.running.gateway.storage

@@ -236,6 +236,17 @@ async def test_what_the_operator_does_is_written_to_its_own_trail(
         "tenant.provisioned", "tenant.onboarded",
     ]  # fmt: skip
     assert await fresh.written(since) == Counter()
+    operator = fresh.asking.operator
+    for mutation, said in (
+        ("suspendTenant", "tenant.suspended"),
+        ("reactivateTenant", "tenant.reactivated"),
+        ("removeTenant", "tenant.removal_requested"),
+        ("reactivateTenant", "tenant.removal_cancelled"),
+    ):
+        await operator.change(mutation, {"slug": "globex"})
+        newest = (await registry.operator_events.page(PageRequest(first=1))).items[0]
+        assert (newest.action, newest.tenant) == (said, "globex")
+        assert await fresh.written(since) == Counter()
     # The tenant's own trail begins with its administrator.
     globex = Client("globex", made["clientId"], made["clientSecret"])
     assert await gateway.actions(globex) == ["agent.created", "credential.generated"]
