@@ -225,6 +225,29 @@ async def test_a_tenant_that_was_dropped_meanwhile_has_nothing_to_be_read(
     assert (await cache.read([])).warm
 
 
+async def test_what_is_cut_during_the_first_pass_is_found_by_the_second(
+    database: Database, cache: RedisRevocations, redis: Redis
+) -> None:
+    """Its gateway died before it could publish it."""
+    settings = settings_of(database)
+    before, during = (new_revocation(expires_at=NOW + MINUTE, revoked_at=NOW) for _ in range(2))
+    async with opened(settings) as storage, session(database.owner_url) as connection:
+        await put(storage, ACME, before)
+        owner = await connection.execution_options(isolation_level="READ COMMITTED")
+        async with owner.begin():
+            await owner.exec_driver_sql("LOCK TABLE globex_token_revocations")
+            running = asyncio.create_task(warm_up(storage, settings, cache))
+            await wait_for_waiting(database.owner_url, 1)
+            async with asyncio.timeout(10):
+                while not await redis.get(ACME.revoked_key(before.jti)):
+                    pass
+            await put(storage, ACME, during)
+        _, keys = await running
+    assert (await cache.read([])).warm
+    assert set(await held(redis)) == {ACME.revoked_key(each.jti) for each in (before, during)}
+    assert keys == 3, "one of them in both passes"
+
+
 async def test_without_a_cache_there_is_nothing_to_do(
     storage: Storage, settings: StorageSettings
 ) -> None:
