@@ -238,3 +238,14 @@ async def test_a_summary_has_a_line_for_each_job_that_has_a_row(storage: Storage
         job=JobName.WARM_REVOCATIONS, queued=1, due_since=NOW
     )
     assert lines[JobName.MIGRATE_FLEET].last == whole_row(JobName.MIGRATE_FLEET, None)
+
+
+async def test_some_rows_are_found_at_once_by_their_keys(storage: Storage) -> None:
+    rows = await _many(storage)
+    keys = [row.key for row in rows]
+    many = storage.registry.work.get_many
+    assert await many([*keys[:3], keys[0], "remove_tenant:nobody"]) == {
+        row.key: row for row in rows[:3]
+    }
+    assert await many([]) == {}
+    assert await many(["nothing", "a'b"]) == {}
