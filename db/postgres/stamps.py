@@ -4,14 +4,15 @@ It has the tenant to itself and looks at the version again, so that two processe
 each revision once. With the revisions, a message for each, it brings the months of the trail, the
 application role's grants, the tenant's registry row and a line of `migration_log` for each; when
 one fails, all of that is as it was before, and the failure gets its line afterwards. Only a
-revision that is `online_only` has a transaction of its own, between those before and those after.
+revision that is `online_only` has a transaction of its own, between those before and those after;
+and so has each where the trail had months before that are not attached now.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import takewhile
 from time import perf_counter
 
@@ -40,6 +41,16 @@ _RECORD = """
     FROM unnest('{{{revisions}}}'::text[], '{{{times}}}'::int[])
         WITH ORDINALITY AS done(revision, ms, place) ORDER BY place
 """
+_HAD_MONTHS = """
+    SELECT FROM purge_log WHERE tenant = $1
+    UNION ALL SELECT FROM pg_class WHERE relname BETWEEN $2::name AND $3::name LIMIT 1
+"""
+_EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC))
+
+
+class _HadMonths(Exception):
+    """The trail is to get months and had some before. Which of them were purged, or are left over,
+    is for `db.postgres.partitions` to say, and for a revision at a time to go by."""
 
 
 async def to_head(
@@ -49,7 +60,7 @@ async def to_head(
     already; at head, its months and grants are still seen to. Whether there are tables: none are
     made for a tenant that is being removed. Raises RevisionFailed."""
     driver = await driver_of(run.connection)
-    passed = 0
+    passed, careful = 0, False
     while True:
         if standing is None:
             standing = (await survey(driver, [tenant], ground))[tenant]
@@ -62,21 +73,25 @@ async def to_head(
         pending = chain.revisions[applied:]
         if at_rest(run, chain, tenant, ground, standing):
             return not standing.gone
-        intricate = _intricate(tenant, standing, run.now)
-        if not pending and intricate:
+        careful = careful or (standing.short(tenant, run.now) and not standing.new)
+        if careful and not pending:
             await run.one(chain, passed)
             return True
-        if pending and (intricate or chain.online_only(pending[0])):
+        if pending and (careful or chain.online_only(pending[0])):
             passed = await run.one(chain, passed)
         else:
             together = tuple(takewhile(lambda each: not chain.online_only(each), pending))
-            if await _apply(run, chain, tenant, ground, standing, together):
+            try:
+                done = await _apply(run, chain, tenant, ground, standing, together)
+            except _HadMonths:
+                careful, done = True, False
+            if done:
                 for revision in together:
                     run.tell(Outcome(chain.subject, revision, Change.APPLIED))
                 passed = applied + len(together)
                 if passed == len(chain.revisions):
                     return True
-        # Another process was here, or one of alembic's own turns: it is looked at anew.
+        # It was one revision of more, or another process was here: it is looked at anew.
         standing = None
 
 
@@ -113,9 +128,11 @@ async def _apply(
                 began = perf_counter()
                 await driver.execute(await stamped(chain, revision))
                 times.append(since(began))
-            last = await _settled(run, driver, tenant, ground)
+            last = await _settled(run, driver, tenant, ground, new=standing.new)
             last.append(_record(run, tenant, revision, revisions, times))
             await driver.execute(";".join((*last, "COMMIT")))
+    except _HadMonths:
+        raise
     except Exception as error:
         if not opened and getattr(error, "sqlstate", None) == _UNDEFINED_TABLE:
             return False
@@ -123,11 +140,16 @@ async def _apply(
     return True
 
 
-async def _settled(run: Run, driver: Driver, tenant: TenantPrefix, ground: Ground) -> list[str]:
-    """The statements that bring the months and grants which are missing."""
+async def _settled(
+    run: Run, driver: Driver, tenant: TenantPrefix, ground: Ground, *, new: bool
+) -> list[str]:
+    """The statements that bring the months and grants which are missing. Raises _HadMonths."""
     found = (await tables(driver, [tenant], ground))[tenant]
     statements: list[str] = []
     if found.short(tenant, run.now):
+        ever = map(tenant.audit_partition, _EVER)
+        if not new and await driver.fetch(_HAD_MONTHS, str(tenant), *ever):
+            raise _HadMonths
         made = missing_months(tenant, found.until, run.now)
         statements += [statement for _, month in made for statement in month]
     if statements and (ground.defaults or found.apart):
@@ -137,13 +159,6 @@ async def _settled(run: Run, driver: Driver, tenant: TenantPrefix, ground: Groun
     if found.apart:
         await distribute(driver, tenant)
     return [*statements, *found.grants(tenant, ground.role)]
-
-
-def _intricate(tenant: TenantPrefix, standing: Standing, now: datetime) -> bool:
-    """Whether the months of the trail are to be made for a tenant that had some before: what was
-    purged, or is left over, is known to `db.postgres.partitions` alone."""
-    trail = tenant.table("audit_events") in standing.rights
-    return not standing.new and (not trail or standing.short(tenant, now))
 
 
 def _record(

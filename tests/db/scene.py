@@ -33,10 +33,10 @@ async def register(database: Database, *slugs: str, status: str = "active") -> N
             )
 
 
-def with_revision(folder: Path, name: str, body: str) -> Path:
+def with_revision(folder: Path, name: str, body: str, of: Path = SCRIPTS) -> Path:
     """A copy of the migrations with one more tenant revision after the head."""
     scripts = folder / "alembic"
-    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(of, scripts, ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(path.stem for path in (scripts / "tenants").glob("*.py"))[-1]
     (scripts / "tenants" / f"{name}.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n\n"
