@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from db.contract import Storage
+from db.cuts import LEAST_ID, CutKind
 from db.errors import TenantNotProvisioned
 from db.namespace import TenantPrefix
 from db.pages import PageRequest
@@ -37,7 +38,10 @@ async def test_a_tenant_that_was_never_provisioned_has_no_store(storage: Storage
         lambda: storage.read(UNKNOWN).credentials.count(),
         lambda: storage.read(UNKNOWN).audit.page(PageRequest(), NOW),
         lambda: storage.read(UNKNOWN).revocations.contains(uuid4()),
+        lambda: storage.read(UNKNOWN).revocations.get(uuid4()),
         lambda: storage.read(UNKNOWN).revocations.standing(uuid4(), uuid4(), uuid4()),
+        lambda: storage.read(UNKNOWN).revocations.cuts(CutKind.AGENT, NOW, None, LEAST_ID, 1),
+        lambda: storage.read(UNKNOWN).revocations.recent_cuts(NOW, NOW, 1),
     )
     for read in reads:
         with pytest.raises(TenantNotProvisioned):

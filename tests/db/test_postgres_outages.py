@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from db.contract import Storage, TenantReader, UnitOfWork
+from db.cuts import LEAST_ID, CutKind
 from db.errors import Misconfigured, TenantNotProvisioned, Unavailable
 from db.namespace import TenantPrefix
 from db.pages import PageRequest
@@ -47,7 +48,10 @@ READS: dict[str, Callable[[TenantReader], Awaitable[object]]] = {
     "audit.pages": lambda read: read.audit.pages([uuid4()], PageRequest(), NOW),
     "audit.count": lambda read: read.audit.count(NOW),
     "revocations.contains": lambda read: read.revocations.contains(uuid4()),
+    "revocations.get": lambda read: read.revocations.get(uuid4()),
     "revocations.standing": lambda read: read.revocations.standing(uuid4(), uuid4(), uuid4()),
+    "revocations.cuts": lambda read: read.revocations.cuts(CutKind.TOKEN, NOW, None, LEAST_ID, 10),
+    "revocations.recent_cuts": lambda read: read.revocations.recent_cuts(NOW, NOW, 10),
 }
 CHANGES: dict[str, Callable[[UnitOfWork], Awaitable[object]]] = {
     "agents.add": lambda unit: unit.agents.add(new_agent()),

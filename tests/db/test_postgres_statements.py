@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.clock import system_clock
 from db.contract import Storage
+from db.cuts import LEAST_ID, CutKind
 from db.filters import AgentFilter, AgentOrder, AuditEventFilter, Span
 from db.pages import PageRequest
 from db.postgres.engine import create_engine
@@ -174,3 +176,61 @@ async def test_an_index_serves_every_page_of_the_trail_and_old_months_are_not_re
         assert scans == ["Index Scan"]
     await audit.page(PageRequest(), NOW + timedelta(days=60))
     assert "y2026m05" not in await _plan(engine, sent)
+
+
+_MANY_CUTS = """
+    INSERT INTO acme_agents (agent_id, email, agent_type, version, capabilities, owner,
+                             deployment_env, token_generation, created_at, updated_at)
+    SELECT gen_random_uuid(), n || '@cut.example', 'screener', '1.0.0', '{agents:read}',
+           'team', 'production', 1, now(), now() - n * interval '10 seconds'
+    FROM generate_series(0, 5000) n;
+    INSERT INTO acme_credentials (credential_id, client_id, secret_hash, status, created_at,
+                                  revoked_at)
+    SELECT gen_random_uuid(), agent_id, '!', 'revoked', now(), updated_at FROM acme_agents;
+    INSERT INTO acme_token_revocations (jti, expires_at, revoked_at)
+    SELECT gen_random_uuid(), now() + interval '1 day', now() - n * interval '10 seconds'
+    FROM generate_series(0, 5000) n;
+    ANALYZE acme_agents;
+    ANALYZE acme_credentials;
+    ANALYZE acme_token_revocations
+"""
+
+
+async def test_what_was_cut_of_late_is_one_statement_that_indexes_serve_every_time(
+    database: Database, engine: AsyncEngine, storage: Storage, sent: Sent
+) -> None:
+    for statement in _MANY_CUTS.split(";"):
+        await execute(database, statement)
+    now = system_clock()
+    read = storage.read(ACME).revocations
+    for _ in range(12):
+        found = await read.recent_cuts(now, now - timedelta(minutes=2), 10_000)
+        assert [10 < len(cuts) < 20 for cuts in found] == [True] * 3
+    assert len(sent) == 12
+    assert len(_texts(sent)) == 1
+    plan = await _plan(engine, sent)
+    for index in ("agents_cut_at", "credentials_revoked_at", "token_revocations_revoked_at"):
+        assert f"acme_idx_{index}" in plan
+    assert "Seq Scan" not in plan
+    async with engine.connect() as connection:
+        # A plan for any two instants would expect a third of all rows, and read them all.
+        generic = await connection.scalar(
+            text(
+                "SELECT sum(generic_plans) FROM pg_prepared_statements"
+                " WHERE statement LIKE 'SELECT %UNION ALL%acme_agents%'"
+            )
+        )
+    assert generic == 0
+
+
+async def test_the_live_tokens_are_read_along_their_key(
+    database: Database, engine: AsyncEngine, storage: Storage, sent: Sent
+) -> None:
+    for statement in _MANY_CUTS.split(";"):
+        await execute(database, statement)
+    read = storage.read(ACME).revocations
+    first = await read.cuts(CutKind.TOKEN, system_clock(), None, LEAST_ID, 100)
+    await read.cuts(CutKind.TOKEN, system_clock(), None, first.last, 100)
+    plan = await _plan(engine, sent)
+    assert "acme_token_revocations_pkey" in plan
+    assert "Sort" not in plan
