@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from db.contract import Storage
 from db.errors import EmailTaken, UnitOver
-from db.records import TenantStatus
+from db.records import Revocation, TenantStatus
 from tests.contract.cast import ACME, GLOBEX, new_agent, new_revocation, new_tenant, put
 
 
@@ -99,7 +99,8 @@ async def test_a_unit_that_is_over_reads_no_row(storage: Storage) -> None:
 async def test_revocations_come_in_batches_and_none_is_left_out(storage: Storage) -> None:
     known = sorted((new_revocation() for _ in range(7)), key=lambda each: each.jti)
     await put(storage, ACME, *known)
-    found, after = [], UUID(int=0)
+    found: list[Revocation] = []
+    after = UUID(int=0)
     while batch := await storage.read(ACME).revocations.batch(after, 3):
         assert len(batch) <= 3
         found += batch
