@@ -53,13 +53,15 @@ def environment(database: Database | None, **changes: str) -> dict[str, str]:
     return {**named, **changes}
 
 
-def start(*arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, env: dict[str, str], stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "db", *arguments],
         cwd=ROOT,
         env=env,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
     )

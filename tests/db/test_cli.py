@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
+import os
+import pty
 import re
 
 import pytest
@@ -10,7 +15,7 @@ from db import migrations
 from db.postgres.chains import revisions
 from tests.contract.cast import NOW
 from tests.db.catalog import everything, rows, session
-from tests.db.scene import call, environment, register, settings
+from tests.db.scene import call, environment, register, settings, start
 from tests.servers.databases import Database
 
 REGISTRY = revisions("registry")
@@ -94,6 +99,77 @@ async def test_a_tenant_that_fails_is_one_line_and_the_exit_status(
     )
 
 
+async def test_a_canary_that_fails_keeps_the_rest_and_it_is_said_which(
+    empty_database: Database,
+) -> None:
+    env = environment(empty_database)
+    await migrations.migrate(settings(empty_database), now=NOW)
+    others = [f"t_{number:02}" for number in range(12)]
+    await register(empty_database, "acme", *others)
+    async with session(empty_database.owner_url) as connection:
+        await connection.exec_driver_sql("CREATE TABLE acme_agents (of_somebody_else int)")
+
+    code, out, err = call("migrate", "--canary", "acme", env=env)
+
+    assert code == 1
+    assert out.splitlines()[-1] == (
+        "Migrations incomplete. 0 migration(s) applied, 1 tenant(s) failed, 12 not begun."
+    )
+    named = ", ".join(others[:10])
+    assert err.splitlines() == [
+        '✗ Failed: acme 0001_create_agents: relation "acme_agents" already exists (SQLSTATE 42P07)',
+        f"✗ Not begun, because too much before failed: {named} and 2 more",
+    ]
+    assert await rows(empty_database.owner_url, "SELECT to_regclass('t_00_agents')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--concurrency", "0"), "--concurrency: 1 to 32"),
+        (("--concurrency", "33"), "--concurrency: 1 to 32"),
+        (("--concurrency", "many"), "--concurrency: invalid"),
+        (("--canary", "Acme"), "--canary: a slug has 2 to 24"),
+    ],
+)
+async def test_migrate_refuses_what_it_cannot_mean(
+    empty_database: Database, arguments: tuple[str, ...], said: str
+) -> None:
+    before = await everything(empty_database.owner_url)
+
+    code, out, err = call("migrate", *arguments, env=environment(empty_database))
+
+    assert (code, out) == (2, "")
+    assert said in err
+    assert await everything(empty_database.owner_url) == before
+
+
+async def test_on_a_terminal_a_bar_shows_how_far_it_is_and_a_pipe_gets_the_lines(
+    empty_database: Database,
+) -> None:
+    env = environment(empty_database, TERM="xterm", COLUMNS="80")
+    await migrations.migrate(settings(empty_database), now=NOW)
+    await register(empty_database, "acme", "globex")
+    terminal, screen = pty.openpty()
+
+    with os.fdopen(terminal, "rb", buffering=0) as shown:
+        process = start("migrate", env=env, stderr=screen)
+        os.close(screen)
+        drawn = await asyncio.to_thread(_everything_from, shown)
+        out, _ = await asyncio.to_thread(process.communicate, timeout=60)
+
+    assert process.returncode == 0
+    assert out == _lines(
+        skipped("registry", REGISTRY),
+        applied("acme", TENANTS),
+        applied("globex", TENANTS),
+        complete=2 * len(TENANTS),
+    )
+    assert "tenants" in drawn
+    assert "2/2" in drawn
+    assert "Applied" not in drawn
+
+
 async def test_downgrade_says_what_it_took_back(database: Database) -> None:
     code, out, err = call(
         "downgrade", "--tenant", "acme", "--to", TENANTS[2], env=environment(database)
@@ -168,6 +244,8 @@ async def test_status_lists_each_tenant_and_what_was_applied_when(
     code, out, err = call("status", env=env)
 
     assert nothing[0] == 0
+    [(number,)] = await rows(empty_database.owner_url, "SELECT split_part(version(), ' ', 2)")
+    assert out.splitlines()[:2] == [f"PostgreSQL {number}", ""]
     assert _cells(nothing[1])[1] == ["registry", "", "", "not migrated"]
     assert (code, err) == (0, "")
     cells = _cells(out)
@@ -292,6 +370,15 @@ def _lines(*parts: list[str], complete: int) -> str:
         f"Migrations complete. {complete} migration(s) applied.",
     ]
     return "".join(f"{line}\n" for line in whole)
+
+
+def _everything_from(terminal: io.FileIO) -> str:
+    """Until whoever draws on it has gone, which reads as an error on this side."""
+    drawn = b""
+    with contextlib.suppress(OSError):
+        while piece := terminal.read(4096):
+            drawn += piece
+    return drawn.decode()
 
 
 def _cells(out: str) -> list[list[str]]:
