@@ -99,7 +99,9 @@ class OnboardingService:
         waiting = await unit.work.get(key)
         if held := await unit.tenants.get(tenant.slug):
             await self._require_unused(held)
-            await unit.tenants.save(replace(tenant, revision=held.revision))
+            # What it was cut off from before stays cut off: whoever was told of it keeps that.
+            kept = replace(tenant, revision=held.revision, token_generation=held.token_generation)
+            await unit.tenants.save(kept)
         else:
             await unit.tenants.add(tenant)
         if waiting is not None:

@@ -247,6 +247,19 @@ async def test_a_tenant_that_was_only_provisioned_gets_its_administrator_by_onbo
     assert (await stored(gateway)).display_name == "Acme"
 
 
+async def test_onboarding_takes_no_cut_of_the_tenant_back(gateway: RunningGateway) -> None:
+    now, operator = gateway.clock.now, gateway.call(Operator())
+    await provision_tenant(gateway.gateway.storage, "acme", None, now)
+    await gateway.gateway.tenants.suspend(operator, "acme")
+    await gateway.gateway.tenants.reactivate(operator, "acme")
+
+    made = await onboard(gateway)
+
+    assert (await stored(gateway)).token_generation == 1
+    # What the cache was told of the cut is there for a day, and refuses what is older.
+    assert (await gateway.as_caller(client_of(made))).agent.agent_id == made.client_id
+
+
 async def test_what_failed_before_it_had_an_agent_is_onboarded_anew_with_a_new_secret(
     gateway: RunningGateway,
 ) -> None:
