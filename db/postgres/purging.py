@@ -8,6 +8,7 @@ and dropped in one transaction: no month goes without its line, and no line is o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,10 +22,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.clock import event_id, event_id_floor
-from db.errors import MigrationFailed, TenantNotProvisioned, Unavailable
+from db.errors import MigrationFailed, TenantNotProvisioned
 from db.months import following, is_over
 from db.namespace import TenantPrefix
 from db.postgres.citus import citus_version, completion, detachment
+from db.postgres.driver import driver_of
 from db.postgres.owner import Source, connect, hold, is_lost, reason, table_exists
 from db.postgres.partitions import Partition, partitions
 from db.postgres.rows import parameters
@@ -35,7 +37,7 @@ from db.tables import purge_log
 _PATIENCE = timedelta(seconds=2)
 # A clock that is further ahead of the database's is wrong, and what it calls old may be young.
 _MOST_AHEAD = timedelta(days=1)
-_IDS_AT_ONCE = 20_000
+_IDS_AT_ONCE = 50_000
 _FIRST_ID = UUID(int=0)
 
 
@@ -48,24 +50,16 @@ async def purge(
     MigrationFailed when that was not enough, or when `now` cannot be; TenantNotProvisioned and
     Unavailable.
     """
-    async with _reported(tenant), _turn(source, tenant), connect(source) as connection:
-        async with connection.begin():
-            if not await table_exists(connection, tenant.table("audit_events")):
-                raise TenantNotProvisioned(f"the tenant {tenant} was never provisioned")
-            await _refuse_the_future(connection, tenant, now)
-            citus = await citus_version(connection) is not None
-        run = _Run(connection, tenant, before, now, citus)
-        # While one is half out, no other can be detached.
-        for partition in await run.standing():
-            if partition.pending:
-                await run.complete(partition)
-        await run.take_detached()
-        for partition in await run.standing():
-            if partition.attached and run.concerns(partition):
-                await run.detach(partition)
-                await run.take_detached()
-        if run.left:
-            raise MigrationFailed(f"{tenant} keeps what is no month by its name: {run.left}")
+    async with _reported(tenant), connect(source) as connection:
+        run = _Run(connection, tenant, before, now)
+        # Most have nothing to give, and then nobody's turn is waited for.
+        if not run.has_to_do(await run.look()):
+            return ()
+        async with _turn(source, tenant):
+            await run.take_all()
+        if run.strange:
+            left = ", ".join(sorted(run.strange))
+            raise MigrationFailed(f"{tenant} keeps what is no month by its name: {left}")
         return tuple(run.taken)
 
 
@@ -75,17 +69,36 @@ class _Run:
     tenant: TenantPrefix
     before: datetime
     now: datetime
-    citus: bool
     taken: list[Purge] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
 
-    @property
-    def left(self) -> str:
-        return ", ".join(sorted(self.strange))
-
-    async def standing(self) -> Sequence[Partition]:
+    async def look(self) -> Sequence[Partition]:
+        """What stands. Raises TenantNotProvisioned, and MigrationFailed when `now` cannot be."""
         async with self.connection.begin():
+            if not await table_exists(self.connection, self._parent):
+                raise TenantNotProvisioned(f"the tenant {self.tenant} was never provisioned")
+            await _refuse_the_future(self.connection, self.tenant, self.now)
             return await partitions(self.connection, self.tenant)
+
+    def has_to_do(self, standing: Sequence[Partition]) -> bool:
+        found = [each for each in standing if each.pending or self.concerns(each)]
+        return bool(found or self.strange)
+
+    async def take_all(self) -> None:
+        """In the tenant's turn: what was seen before it may be another's work by now."""
+        for partition in await self.look():
+            # While one is half out, no other can be detached.
+            if partition.pending:
+                await self._complete(partition)
+        async with self.connection.begin():
+            citus = await citus_version(self.connection) is not None
+            standing = await partitions(self.connection, self.tenant)
+        # What was detached before comes first: it may be old, and can wait for nobody.
+        for partition in sorted(standing, key=lambda each: each.attached):
+            if partition.month is not None and self.concerns(partition):
+                if partition.attached:
+                    await self._detach(partition, citus=citus)
+                await self._take(partition.name, partition.month)
 
     def concerns(self, partition: Partition) -> bool:
         """Whether all of it is old. What is old and is not the month that its name says was not
@@ -96,36 +109,27 @@ class _Run:
             self.strange.add(partition.name)
         return False
 
-    async def complete(self, partition: Partition) -> None:
+    async def _complete(self, partition: Partition) -> None:
         async with self._briefly():
             await self.connection.execute(text(completion(self._parent, partition.name)))
 
-    async def detach(self, partition: Partition) -> None:
-        statement = detachment(self._parent, partition.name, citus=self.citus)
-        if self.citus:
+    async def _detach(self, partition: Partition, *, citus: bool) -> None:
+        statement = detachment(self._parent, partition.name, citus=citus)
+        if citus:
             async with self._briefly():
                 await self.connection.execute(text(statement))
             return
         # No transaction may be around it, so no setting can be local to it, and one of the session
         # would stay behind in a pooler's connection: whoever waits too long takes it back instead.
         # As one simple message it is whole on whatever connection a pooler gives it.
-        driver = (await self.connection.get_raw_connection()).driver_connection
-        assert isinstance(driver, asyncpg.Connection)
+        driver = await driver_of(self.connection)
         try:
-            await driver.execute(statement, timeout=_PATIENCE.total_seconds())
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                await driver.execute(statement)
         except TimeoutError:
             raise MigrationFailed(
                 f"{self.tenant} was not purged: {partition.name} is being read"
             ) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if driver.is_closed():
-                raise Unavailable("the connection to the database was lost") from None
-            raise MigrationFailed(f"{self.tenant} was not purged: {reason(error)}") from None
-
-    async def take_detached(self) -> None:
-        for partition in await self.standing():
-            if not partition.attached and self.concerns(partition) and partition.month:
-                await self._take(partition.name, partition.month)
 
     async def _take(self, name: str, month: datetime) -> None:
         async with self._briefly():
@@ -152,22 +156,23 @@ class _Run:
     async def _contents(self, name: str) -> tuple[int, str, UUID]:
         """How many events, the digest of their ids, and the last of these. The database strings
         the ids together, some of them at a time; here they are only hashed."""
-        some = text(
-            "SELECT string_agg(uuid_send(event_id), CAST('' AS bytea) ORDER BY event_id), count(*)"
-            f' FROM (SELECT event_id FROM "{name}" WHERE event_id >= :first'
-            " ORDER BY event_id LIMIT :most) AS ids"
+        driver = await driver_of(self.connection)
+        some = (
+            "SELECT string_agg(uuid_send(event_id), ''::bytea ORDER BY event_id), count(*)"
+            f' FROM (SELECT event_id FROM "{name}" WHERE event_id >= $1'
+            f" ORDER BY event_id LIMIT {_IDS_AT_ONCE}) AS ids"
         )
-        events, digest, last = 0, hashlib.sha256(), _FIRST_ID
-        first = _FIRST_ID
+        events, digest = 0, hashlib.sha256()
+        first = last = _FIRST_ID
         while True:
-            found = await self.connection.execute(some, {"first": first, "most": _IDS_AT_ONCE})
-            ids, count = found.one()
-            if not count:
+            [(ids, count)] = await driver.fetch(some, first)
+            if ids is not None:
+                digest.update(ids)
+                events += count
+                last = UUID(bytes=ids[-16:])
+                first = UUID(int=last.int + 1)
+            if count < _IDS_AT_ONCE:
                 return events, digest.hexdigest(), last
-            digest.update(ids)
-            events += count
-            last = UUID(bytes=ids[-16:])
-            first = UUID(int=last.int + 1)
 
     async def _has_earlier(self, month: datetime) -> bool:
         """Whether there is, or was, a month before it: the first has no lower end."""
@@ -213,7 +218,7 @@ async def _turn(source: Source, tenant: TenantPrefix) -> AsyncIterator[None]:
 async def _reported(tenant: TenantPrefix) -> AsyncIterator[None]:
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
         raise MigrationFailed(f"{tenant} was not purged: {reason(error)}") from None
 
 

@@ -37,10 +37,10 @@ class PostgresUpkeep:
         return await migrations.ensure_partitions(self._kept or self._source, tenant, now)
 
     async def purge(self, tenant: TenantPrefix, before: datetime, now: datetime) -> Sequence[Purge]:
-        return await purging.purge(self._source, tenant, before, now)
+        return await purging.purge(self._kept or self._source, tenant, before, now)
 
     async def sweep_revocations(self, tenant: TenantPrefix, before: datetime) -> int:
-        return await sweeping.sweep_revocations(self._source, tenant, before)
+        return await sweeping.sweep_revocations(self._kept or self._source, tenant, before)
 
     async def drop(self, tenant: TenantPrefix) -> None:
         await drop_tables(self._source, tenant)
