@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from db.cache import RedisRevocations
 from db.contract import Storage
 from db.revocations import NoCache, RevocationCache
 from db.settings import StorageSettings
+from db.warmth import Opening, Warmth
 from db.work import Doorbell, JobName, Work, new_work, requeued, work_key
 from workers.run import Runner
 
@@ -59,6 +62,36 @@ class Bell:
 
     async def ring(self, *keys: str) -> None:
         self.rung += keys
+
+
+class Passing(Warmth):
+    """A second passes whenever the server is asked for its clock; `openings` is what it said."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.openings: list[Opening] = []
+
+    async def look(self) -> Opening:
+        return self._later(await super().look())
+
+    async def claim(self) -> Opening:
+        return self._later(await super().claim())
+
+    async def hold(self, opening: Opening) -> Opening:
+        return self._later(await super().hold(opening))
+
+    def _later(self, opening: Opening) -> Opening:
+        later = replace(opening, second=opening.second + len(self.openings))
+        self.openings.append(later)
+        return later
+
+
+class PassingCache(RedisRevocations):
+    """Whose `warmth` is a `Passing`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.warmth: Passing = Passing(self._ask)
 
 
 async def queue(storage: Storage, job: JobName, now: datetime, tenant: str | None = None) -> str:

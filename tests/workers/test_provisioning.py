@@ -12,7 +12,7 @@ import pytest
 
 from db.admission import Admission
 from db.contract import Storage
-from db.errors import MigrationFailed
+from db.errors import MigrationFailed, TenantNotProvisioned
 from db.pages import PageRequest
 from db.provisioning import provision_tenant
 from db.records import AuditAction, AuditOutcome, Tenant, TenantStatus
@@ -197,6 +197,8 @@ async def test_a_worker_that_was_taken_for_dead_changes_nothing_any_more(scene: 
     assert await scene.tenant() == tenant
     assert await scene.sealed() == scene.admission.to_json()
     assert await scene.actions() == ["tenant.onboarded"]
+    with pytest.raises(TenantNotProvisioned):
+        await scene.storage.read(tenant.prefix).agents.count()
     scene.clock.advance(LEASE.total_seconds())
     assert await scene.run()
     await scene.assert_whole()

@@ -383,6 +383,27 @@ async def test_told_to_stop_a_worker_puts_its_row_back(scene: Scene) -> None:
     )
 
 
+async def test_told_to_stop_after_it_was_taken_for_dead_it_puts_back_nothing_of_anothers(
+    scene: Scene,
+) -> None:
+    stuck, later = Stuck(), Stuck()
+    slow = asyncio.create_task(scene.runner(stuck, name="slow").run(JOB.value))
+    await stuck.begun.wait()
+    scene.clock.advance(LEASE.total_seconds())
+    other = asyncio.create_task(scene.runner(later, name="other").run(JOB.value))
+    await later.begun.wait()
+    claim = await scene.row()
+
+    slow.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await slow
+
+    assert await scene.row() == claim
+    assert (claim.worker, later.stopped.is_set()) == ("other", False)
+    other.cancel()
+    await asyncio.gather(other, return_exceptions=True)
+
+
 async def test_whenever_it_is_told_to_stop_no_row_waits_for_its_lease_to_end(scene: Scene) -> None:
     """At the first step of its way, the second, and so on until it has come to its end."""
     steps, ended = 0, False

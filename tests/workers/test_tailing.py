@@ -26,13 +26,19 @@ from tests.contract.cast import (
     new_tenant,
     put,
 )
-from tests.workers.harness import Bell, perform
-from tests.workers.test_warming import held, set_tenant, warm_up
+from tests.workers.harness import Bell, PassingCache, perform
+from tests.workers.test_warming import end, held, set_tenant, warm_up
 from workers import filling
 
 NOW = system_clock()
 MINUTE = timedelta(seconds=60)
 WARM_UP = work_key(JobName.WARM_REVOCATIONS)
+
+
+@pytest.fixture(autouse=True)
+def this_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite takes longer than the minute that most of what is here has to live."""
+    monkeypatch.setitem(globals(), "NOW", system_clock())
 
 
 @pytest.fixture
@@ -63,17 +69,10 @@ async def shorten(redis: Redis) -> int:
     return int(second + 10)
 
 
-async def end(redis: Redis) -> int:
-    async with redis.pipeline() as pipeline:
-        pipeline.expiretime(MARKER)
-        [found] = await pipeline.execute()
-    return int(found)
-
-
 async def test_a_crash_between_commit_and_publication_is_repaired(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:
-    await warm_up(storage, settings, cache)
+    await warm_up(storage, settings, cache, NOW)
     late = NOW - timedelta(seconds=119)
     agent = new_agent(token_generation=3, updated_at=late)
     credential = new_credential(agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=late)
@@ -127,7 +126,7 @@ async def test_more_than_one_statement_gives_is_put_there_to_the_last(
 async def test_the_lease_goes_on_and_nobody_is_asked_to_warm_up(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:
-    await warm_up(storage, settings, cache)
+    await warm_up(storage, settings, cache, NOW)
     before = await shorten(redis)
     bell = Bell()
     await tail(storage, settings, cache, bell)
@@ -138,10 +137,22 @@ async def test_the_lease_goes_on_and_nobody_is_asked_to_warm_up(
     assert kept.state is WorkState.DONE
 
 
+async def test_the_lease_counts_from_before_the_reads(
+    storage: Storage, settings: StorageSettings, redis: Redis, redis_url: str
+) -> None:
+    cache = PassingCache(redis_url)
+    await warm_up(storage, settings, cache, NOW)
+    cache.warmth.openings.clear()
+    await shorten(redis)
+    await tail(storage, settings, cache)
+    assert await end(redis) == cache.warmth.openings[0].lease_end
+    await cache.close()
+
+
 async def test_a_tenant_that_cannot_be_read_leaves_the_lease_to_end(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:
-    await warm_up(storage, settings, cache)
+    await warm_up(storage, settings, cache, NOW)
     async with storage.registry_unit() as unit:
         await unit.tenants.add(new_tenant("broken"))
     token = new_revocation(expires_at=NOW + MINUTE, revoked_at=NOW)
@@ -172,7 +183,7 @@ async def test_without_a_marker_of_this_server_a_warm_up_is_asked_for(
         assert queued is not None
         assert (queued.state, queued.run_after) == (WorkState.QUEUED, NOW)
         # From nothing the first time, and the second time after one that went well.
-        await warm_up(storage, settings, cache)
+        await warm_up(storage, settings, cache, NOW)
         await redis.delete(MARKER)
 
 

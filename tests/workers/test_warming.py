@@ -37,13 +37,19 @@ from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
-from tests.workers.harness import Bell, perform
+from tests.workers.harness import Bell, PassingCache, perform
 from workers import filling, warming
 from workers.state import State
 
 # A server ends its keys by its own clock, so what is live must be so by that of this machine.
 NOW = system_clock()
 MINUTE = timedelta(seconds=60)
+
+
+@pytest.fixture(autouse=True)
+def this_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite takes longer than the minute that most of what is here has to live."""
+    monkeypatch.setitem(globals(), "NOW", system_clock())
 
 
 @pytest.fixture
@@ -54,10 +60,13 @@ async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RedisRevocations]
 
 
 async def warm_up(
-    storage: Storage, settings: StorageSettings, cache: RedisRevocations, now: datetime = NOW
+    storage: Storage,
+    settings: StorageSettings,
+    cache: RedisRevocations,
+    now: datetime | None = None,
 ) -> tuple[int, int]:
     """How many tenants and keys it counts."""
-    work = await perform(storage, settings, JobName.WARM_REVOCATIONS, now, cache=cache)
+    work = await perform(storage, settings, JobName.WARM_REVOCATIONS, now or NOW, cache=cache)
     assert work.state is WorkState.DONE, work.last_error
     assert work.report is not None
     return int(str(work.report["seen"])), int(str(work.report["changed"]))
@@ -74,6 +83,14 @@ async def held(redis: Redis) -> dict[str, tuple[bytes, int]]:
     return {
         name.decode(): (said[2 * place], said[2 * place + 1]) for place, name in enumerate(names)
     }
+
+
+async def end(redis: Redis) -> int:
+    """Of the marker's lease."""
+    async with redis.pipeline() as pipeline:
+        pipeline.expiretime(MARKER)
+        [found] = await pipeline.execute()
+    return int(found)
 
 
 async def set_tenant(storage: Storage, tenant: TenantPrefix, **changes: object) -> Tenant:
@@ -228,9 +245,12 @@ async def test_a_tenant_that_was_dropped_meanwhile_has_nothing_to_be_read(
 async def test_what_is_cut_during_the_first_pass_is_found_by_the_second(
     database: Database, cache: RedisRevocations, redis: Redis
 ) -> None:
-    """Its gateway died before it could publish it."""
+    """Its gateway took almost a minute to commit it, and died before it could publish it."""
     settings = settings_of(database)
-    before, during = (new_revocation(expires_at=NOW + MINUTE, revoked_at=NOW) for _ in range(2))
+    before, during = (
+        new_revocation(expires_at=NOW + MINUTE, revoked_at=at)
+        for at in (NOW, NOW - timedelta(seconds=59))
+    )
     async with opened(settings) as storage, session(database.owner_url) as connection:
         await put(storage, ACME, before)
         owner = await connection.execution_options(isolation_level="READ COMMITTED")
@@ -246,6 +266,17 @@ async def test_what_is_cut_during_the_first_pass_is_found_by_the_second(
     assert (await cache.read([])).warm
     assert set(await held(redis)) == {ACME.revoked_key(each.jti) for each in (before, during)}
     assert keys == 3, "one of them in both passes"
+
+
+async def test_the_lease_counts_from_the_beginning_of_the_second_pass(
+    storage: Storage, settings: StorageSettings, redis: Redis, redis_url: str
+) -> None:
+    cache = PassingCache(redis_url)
+    await warm_up(storage, settings, cache)
+    claimed, _, _, again, *holds = cache.warmth.openings
+    assert len(holds) == 2, "each pass asks once for each tenant, and the claim and the second once"
+    assert await end(redis) == again.lease_end > claimed.lease_end
+    await cache.close()
 
 
 async def test_without_a_cache_there_is_nothing_to_do(
