@@ -34,7 +34,9 @@ CONCURRENCY = 4
 
 _ENOUGH_TO_JUDGE = 10
 _CANARIES = 2
-_BUSY = "55P03"  # lock_not_available
+# A lock was not to be had in time, or was waited for in a ring: lock_not_available and
+# deadlock_detected.
+_BUSY = ("55P03", "40P01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ async def _canaries_live(fleet: Fleet, connection: AsyncConnection, course: _Cou
         why = await _one(fleet, connection, course, course.waiting.popleft())
         if why is None:
             return True
-        dead += _BUSY not in why
+        dead += not any(state in why for state in _BUSY)
     return bool(named)
 
 

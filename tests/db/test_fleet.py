@@ -206,6 +206,31 @@ async def test_tenants_whose_tables_are_in_use_say_nothing_of_the_revision(
     ]
 
 
+async def test_a_ring_of_locks_with_those_who_use_the_tables_says_nothing_of_the_revision(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    await fleet(empty_database, 3)
+    act = "LOCK TABLE {tenant}_credentials; LOCK TABLE {tenant}_agents"
+    scripts = with_revision(tmp_path, MARK, BODY.replace("ACT", act))
+    used = ("t_00", "t_01")
+    async with session(empty_database.app_url) as reader:
+        reading = await reader.execution_options(isolation_level="READ COMMITTED")
+        for slug in used:
+            await reading.exec_driver_sql(f"SELECT count(*) FROM {slug}_agents")
+        running = asyncio.create_task(
+            migrations.migrate(settings(empty_database), now=NOW, scripts=scripts)
+        )
+        for slug in used:
+            await wait_for_waiting(empty_database.owner_url, 1)
+            # The server undoes whoever notices the ring first, who is the one that waits longer.
+            await reading.exec_driver_sql(f"SELECT count(*) FROM {slug}_credentials")
+
+        summary = await running
+
+    assert [each.subject for each in summary.failed if "40P01" in (each.error or "")] == [*used]
+    assert (became(summary, Change.APPLIED), summary.left) == (["t_02"], ())
+
+
 async def test_a_fleet_stops_when_more_than_half_of_ten_have_failed(
     empty_database: Database, tmp_path: Path
 ) -> None:
