@@ -29,18 +29,25 @@ class Crew:
         self._runner = runner
         self._places = asyncio.Semaphore(PLACES)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._waiting: set[str] = set()
         self._closing = False
 
     async def take(self, key: str, patience: float | None = None) -> bool:
         """Begins to run the row, unless this process runs it already. One of a tenant may have to
-        wait for a place: False when there was none for `patience` seconds."""
+        wait for a place, once: False when there was none for `patience` seconds."""
         placed = of_tenant(key) and key not in self._running
         if placed:
+            if key in self._waiting:
+                # It is rung for as long as it is due: each bell would wait for hours otherwise.
+                return True
+            self._waiting.add(key)
             try:
                 async with asyncio.timeout(patience):
                     await self._places.acquire()
             except TimeoutError:
                 return False
+            finally:
+                self._waiting.remove(key)
         if self._closing or key in self._running:
             if placed:
                 self._places.release()

@@ -98,6 +98,24 @@ async def test_jobs_of_tenants_wait_for_a_place_and_the_others_for_nothing(shift
     assert (await shift.row("provision_tenant:late")).state is WorkState.DONE
 
 
+async def test_however_often_it_is_rung_for_a_row_waits_once_for_a_place(shift: Shift) -> None:
+    for n in range(PLACES):
+        assert await shift.take(work_key(PROVISION, f"t{n}"), 0)
+    late = asyncio.create_task(shift.take("provision_tenant:late"))
+    await shift.until(lambda: len(shift.begun) == PLACES)
+
+    again = [asyncio.create_task(shift.crew.take("provision_tenant:late")) for _ in range(100)]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*again)
+
+    assert not late.done()
+    shift.go.set()
+    assert await late
+    await shift.until(lambda: "provision_tenant:late" in shift.begun)
+    await shift.crew.close(10)
+    assert shift.begun.count("provision_tenant:late") == 1
+
+
 async def test_a_row_that_runs_here_is_not_begun_again(shift: Shift) -> None:
     for _ in range(PLACES + 1):
         assert await shift.take("provision_tenant:acme", 0)
