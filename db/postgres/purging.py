@@ -39,19 +39,21 @@ _PATIENCE = timedelta(seconds=2)
 _MOST_AHEAD = timedelta(days=1)
 _IDS_AT_ONCE = 50_000
 _FIRST_ID = UUID(int=0)
+_BOUNDS = text("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = to_regclass(:name)")
 
 
 async def purge(
     source: Source, tenant: TenantPrefix, before: datetime, now: datetime
 ) -> tuple[Purge, ...]:
-    """Takes away the months that lie wholly before `before`, oldest first; what was taken.
+    """Takes away the months that lie wholly before `before`, oldest first; what was taken. A clock
+    that is a little ahead of the database's makes nothing older than it is.
 
     Another purge of the tenant is waited for, a reader of the trail for a moment. Raises
     MigrationFailed when that was not enough, or when `now` cannot be; TenantNotProvisioned and
     Unavailable.
     """
     async with _reported(tenant), connect(source) as connection:
-        run = _Run(connection, tenant, before, now)
+        run = _Run(connection, tenant, now, now - before)
         # Most have nothing to give, and then nobody's turn is waited for.
         if not run.has_to_do(await run.look()):
             return ()
@@ -67,8 +69,9 @@ async def purge(
 class _Run:
     connection: AsyncConnection
     tenant: TenantPrefix
-    before: datetime
     now: datetime
+    kept: timedelta
+    before: datetime = field(init=False)
     taken: list[Purge] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
 
@@ -77,7 +80,8 @@ class _Run:
         async with self.connection.begin():
             if not await table_exists(self.connection, self._parent):
                 raise TenantNotProvisioned(f"the tenant {self.tenant} was never provisioned")
-            await _refuse_the_future(self.connection, self.tenant, self.now)
+            there = await _refuse_the_future(self.connection, self.tenant, self.now)
+            self.before = min(self.now, there) - self.kept
             return await partitions(self.connection, self.tenant)
 
     def has_to_do(self, standing: Sequence[Partition]) -> bool:
@@ -111,7 +115,14 @@ class _Run:
 
     async def _complete(self, partition: Partition) -> None:
         async with self._briefly():
+            bounds = None
+            if not self.concerns(partition):
+                # It was begun when less was to be kept, or by somebody else: readers get it back.
+                bounds = await self.connection.scalar(_BOUNDS, {"name": partition.name})
             await self.connection.execute(text(completion(self._parent, partition.name)))
+            if bounds is not None:
+                attachment = f'ALTER TABLE "{self._parent}" ATTACH PARTITION "{partition.name}"'
+                await self.connection.exec_driver_sql(f"{attachment} {bounds}")
 
     async def _detach(self, partition: Partition, *, citus: bool) -> None:
         statement = detachment(self._parent, partition.name, citus=citus)
@@ -224,7 +235,8 @@ async def _reported(tenant: TenantPrefix) -> AsyncIterator[None]:
 
 async def _refuse_the_future(
     connection: AsyncConnection, tenant: TenantPrefix, now: datetime
-) -> None:
+) -> datetime:
+    """The database's own time."""
     there = await connection.scalar(text("SELECT clock_timestamp()"))
     assert isinstance(there, datetime)
     if now - there > _MOST_AHEAD:
@@ -232,3 +244,4 @@ async def _refuse_the_future(
             f"{tenant} was not purged: this process is {(now - there).days} days ahead of the"
             " database, and would take events for older than they are"
         )
+    return there

@@ -7,6 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from db.clock import system_clock
@@ -207,6 +208,28 @@ async def test_a_young_month_that_somebody_detached_is_left_alone(trail: Databas
     assert [line[1] for line in await lines(trail)] == [NOVEMBER, DECEMBER]
 
 
+async def test_a_month_that_is_half_out_and_is_to_be_kept_after_all_can_be_read_again(
+    trail: Database,
+) -> None:
+    old = await append(trail, FIRST, month(2023, 12))
+    async with reading(trail):
+        with pytest.raises(MigrationFailed, match=f"{NOVEMBER} is being read"):
+            await upkeep(trail).purge(ACME, month(2024, 1), NOW)
+    assert await events(trail) == old[1:]
+
+    # Meanwhile the tenant was given a longer retention.
+    assert await upkeep(trail).purge(ACME, month(2023, 12) - MICROSECOND, NOW) == ()
+
+    assert (await pending(trail), await lines(trail)) == ([], [])
+    assert await partitions(trail) == EVERY_MONTH
+    assert await events(trail) == old
+    for table in (NOVEMBER, PARENT):
+        for change in ("DELETE FROM", "TRUNCATE"):
+            with pytest.raises(DBAPIError, match="append-only"):
+                await execute(trail, f"{change} {table}")
+    assert len(await upkeep(trail).purge(ACME, month(2024, 1), NOW)) == 2
+
+
 async def test_a_month_is_not_dropped_without_its_line(trail: Database) -> None:
     old = await append(trail, FIRST)
     await execute(
@@ -275,8 +298,21 @@ async def test_a_process_that_is_ahead_of_the_database_drops_nothing(trail: Data
     assert await events(trail) == sorted(written)
     assert await standing(trail) == EVERY_MONTH
     assert await lines(trail) == []
-    behind = system_clock() + timedelta(hours=23)
-    assert len(await upkeep(trail).purge(ACME, month(2024, 1), behind)) == 2
+
+
+async def test_a_process_that_is_a_little_ahead_makes_nothing_older_than_it_is(
+    trail: Database,
+) -> None:
+    ahead = system_clock() + timedelta(hours=23)
+
+    # December would be over by that clock, and is young for 23 hours by the database's.
+    [taken] = await upkeep(trail).purge(ACME, month(2024, 1) + timedelta(hours=22), ahead)
+
+    assert taken.partition == NOVEMBER
+    assert taken.before < month(2024, 1)
+    assert await standing(trail) == EVERY_MONTH[1:]
+    [taken] = await upkeep(trail).purge(ACME, month(2024, 1) + timedelta(hours=24), ahead)
+    assert taken.partition == DECEMBER
 
 
 async def test_a_tenant_that_was_never_provisioned_has_nothing_to_purge(trail: Database) -> None:
