@@ -82,7 +82,9 @@ class Upkeep(Protocol):
         ...
 
     async def sweep_revocations(self, tenant: TenantPrefix, before: datetime) -> int:
-        """Forgets the revocations of tokens that ended before `before`; how many they were."""
+        """Forgets the revocations of tokens that ended before `before`; how many they were. Raises
+        MigrationFailed when the table is busy for one, or when `before` has not come yet by the
+        store's own clock."""
         ...
 
     async def drop(self, tenant: TenantPrefix) -> None:

@@ -25,7 +25,8 @@ _BEGINNING = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 async def sweep_revocations(source: Source, tenant: TenantPrefix, before: datetime) -> int:
     """Forgets the revocations of tokens that ended before `before`; how many they were.
 
-    Raises TenantNotProvisioned, MigrationFailed when the table is busy for one, and Unavailable.
+    Raises TenantNotProvisioned, MigrationFailed when the table is busy for one or `before` has not
+    come yet, and Unavailable.
     """
     table = tenant.table("token_revocations")
     swept = 0
@@ -34,6 +35,7 @@ async def sweep_revocations(source: Source, tenant: TenantPrefix, before: dateti
             async with connection.begin():
                 if not await table_exists(connection, table):
                     raise TenantNotProvisioned(f"the tenant {tenant} was never provisioned")
+                await _refuse_the_future(connection, tenant, before)
             ended: tuple[datetime, UUID] | None = _BEGINNING
             while ended:
                 async with connection.begin():
@@ -45,6 +47,20 @@ async def sweep_revocations(source: Source, tenant: TenantPrefix, before: dateti
                 raise
             raise MigrationFailed(f"{tenant} was not swept: {reason(error)}") from None
     return swept
+
+
+async def _refuse_the_future(
+    connection: AsyncConnection, tenant: TenantPrefix, before: datetime
+) -> None:
+    """Where this process's clock is wrong, a revocation that it takes for over may be all that
+    keeps a live token out."""
+    there = await connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(there, datetime)
+    if before > there:
+        raise MigrationFailed(
+            f"{tenant} was not swept: this process is ahead of the database, and would take live"
+            " tokens for ended"
+        )
 
 
 async def _sweep_page(

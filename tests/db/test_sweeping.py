@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from db.clock import system_clock
 from db.errors import MigrationFailed
 from db.postgres.sweeping import sweep_revocations
 from tests.contract.cast import ACME, NOW
@@ -53,6 +54,19 @@ async def test_a_table_that_is_in_use_is_told_of_and_swept_the_next_time(
 
     assert await left(database) == 4
     assert await sweep_revocations(settings(database), ACME, NOW + timedelta(seconds=1)) == 4
+
+
+async def test_a_process_that_is_ahead_of_the_database_forgets_nothing(
+    database: Database,
+) -> None:
+    await fill(database, 3)
+    ahead = system_clock() + timedelta(minutes=5)
+
+    with pytest.raises(MigrationFailed, match="ahead of the database"):
+        await sweep_revocations(settings(database), ACME, ahead)
+
+    assert await left(database) == 4
+    assert await sweep_revocations(settings(database), ACME, system_clock() - timedelta(5)) == 4
 
 
 async def test_the_application_itself_sweeps_nothing(database: Database) -> None:
