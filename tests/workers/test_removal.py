@@ -22,10 +22,20 @@ from db.records import OperatorEvent, Tenant, TenantStatus
 from db.removal import Removal
 from db.revocations import NoCache
 from db.settings import StorageSettings
-from db.work import LEASE, JobName, Work, WorkState, claimed, new_work, work_key
+from db.work import (
+    LEASE,
+    JobName,
+    Work,
+    WorkState,
+    cancelled,
+    claimed,
+    new_work,
+    released,
+    work_key,
+)
 from tests.contract.cast import ACME, GLOBEX, NOW, new_agent, new_credential, new_event, put
 from tests.contract.paging import items
-from tests.db.catalog import everything, session
+from tests.db.catalog import everything, session, wait_for_waiting
 from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
 from tests.workers.harness import Bell, Clock
@@ -315,6 +325,39 @@ async def test_one_that_loses_its_claim_while_it_exports_leaves_no_file_and_drop
         await running
     assert await scene.stands()
     assert scene.names == []
+
+
+async def test_one_that_comes_back_when_the_removal_was_called_off_drops_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    """It had an export already, and all that was left for it was to drop the tables."""
+    settings = settings_of(database)
+    async with opened(settings) as storage, session(database.owner_url) as owner:
+        scene = await condemned(storage, settings, tmp_path)
+        late = await scene.claim("late")
+        known = Removal.from_json(await scene.sealed())
+        await removal.take_export(late, await scene.tenant(), known, NOW)
+        await owner.execute(text("BEGIN"))
+        await owner.execute(text("LOCK TABLE acme_agents"))
+        running = asyncio.create_task(removal.run(late, NOW))
+        await wait_for_waiting(database.owner_url, 1)
+        async with storage.registry_unit() as unit:
+            row = await unit.work.get(KEY)
+            stopped = row and cancelled(released(row, NOW))
+            assert stopped is not None
+            await unit.work.save(stopped)
+            held = await unit.tenants.get("acme")
+            assert held is not None
+            active = replace(held, status=TenantStatus.ACTIVE)
+            await unit.tenants.save(active)
+        await owner.execute(text("ROLLBACK"))
+
+        with pytest.raises(LeaseLost):
+            await running
+
+        assert await scene.stands()
+        assert await scene.tenant() == active
+        assert await scene.events() == ()
 
 
 async def test_where_nothing_can_be_written_nothing_is_dropped(
