@@ -20,6 +20,10 @@ LONGEST_TOKEN_LIFE = timedelta(seconds=86_400)
 """The most that TOKEN_TTL_SECONDS may say. A cut counts for this long whatever it says now: it may
 have said more when the tokens were issued."""
 
+CUT_LIFE = LONGEST_TOKEN_LIFE + timedelta(seconds=CLOCK_LEEWAY_SECONDS)
+"""How long a cut counts from the instant that it holds. The last token before it may have been
+issued later than that, by the clock of another process or while the cut was being committed."""
+
 LEAST_ID = UUID(int=0)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,7 +94,7 @@ def token_until(expires_at: datetime) -> int:
 
 def cut_until(cut_at: datetime) -> int:
     """As `token_until`, of the last token that can have been issued before `cut_at`."""
-    return token_until(cut_at + LONGEST_TOKEN_LIFE)
+    return token_until(cut_at + CUT_LIFE)
 
 
 def as_text(cut: Cut) -> str:

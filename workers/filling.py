@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from db.contract import RevocationReader
-from db.cuts import CLOCK_LEEWAY_SECONDS, LEAST_ID, LONGEST_TOKEN_LIFE, CutKind, Cuts, cut_until
+from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LEAST_ID, CutKind, Cuts, cut_until
 from db.errors import AgentIdPError, Unavailable
 from db.records import Tenant
 from db.warmth import Opening, Warmth
@@ -130,7 +130,7 @@ class Filling:
             found = read
 
     async def _generation(self, tenant: Tenant, since: datetime | None) -> None:
-        live = tenant.updated_at > self._live - LONGEST_TOKEN_LIFE
+        live = tenant.updated_at > self._live - CUT_LIFE
         if tenant.token_generation > 0 and live and (since is None or tenant.updated_at >= since):
             await self._to_cache(self._raise(tenant))
             self._keys += 1

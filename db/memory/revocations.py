@@ -10,8 +10,8 @@ from uuid import UUID
 
 from db.contract import AgentStore, CredentialStore
 from db.cuts import (
+    CUT_LIFE,
     LEAST_ID,
-    LONGEST_TOKEN_LIFE,
     Cut,
     CutKind,
     Cuts,
@@ -81,13 +81,13 @@ class MemoryRevocations:
     def _revoked_credentials(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
         for each in self._credentials.every():
             at = each.revoked_at
-            if each.was_cut and at is not None and at > now - LONGEST_TOKEN_LIFE:
+            if each.was_cut and at is not None and at > now - CUT_LIFE:
                 yield at, Cut(each.credential_id, cut_until(at))
 
     def _raised_agents(self, now: datetime) -> Iterator[tuple[datetime, Cut]]:
         for each in self._agents.every():
             at = each.updated_at
-            if each.token_generation > 0 and at > now - LONGEST_TOKEN_LIFE:
+            if each.token_generation > 0 and at > now - CUT_LIFE:
                 yield at, Cut(each.agent_id, cut_until(at), each.token_generation)
 
 

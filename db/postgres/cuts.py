@@ -16,10 +16,10 @@ from sqlalchemy import BigInteger, TextClause, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
-from db.cuts import CLOCK_LEEWAY_SECONDS, LEAST_ID, LONGEST_TOKEN_LIFE, CutKind, Cuts
+from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LEAST_ID, CutKind, Cuts
 from db.postgres.connections import Reading
 
-_LIFE = f"interval '{LONGEST_TOKEN_LIFE // LONGEST_TOKEN_LIFE.resolution // 1_000_000} seconds'"
+_LIFE = f"interval '{CUT_LIFE // CUT_LIFE.resolution // 1_000_000} seconds'"
 _BOUNDS: dict[str, TypeEngine[Any]] = {
     "now": TIMESTAMP(timezone=True),
     "since": TIMESTAMP(timezone=True),

@@ -11,8 +11,8 @@ import pytest
 
 from db.contract import Storage
 from db.cuts import (
+    CUT_LIFE,
     LEAST_ID,
-    LONGEST_TOKEN_LIFE,
     Cut,
     CutKind,
     Cuts,
@@ -204,10 +204,10 @@ async def test_revoked_credentials_cut_for_the_longest_life_of_a_token(storage: 
     agent = new_agent()
     live = [
         new_credential(agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=at)
-        for at in (NOW, after(-0.5), NOW - LONGEST_TOKEN_LIFE + MICROSECOND)
+        for at in (NOW, after(-0.5), NOW - CUT_LIFE + MICROSECOND)
     ]
     over = new_credential(
-        agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW - LONGEST_TOKEN_LIFE
+        agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW - CUT_LIFE
     )
     ended = new_credential(
         agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=NOW, expires_at=NOW
@@ -226,10 +226,10 @@ async def test_raised_generations_cut_for_the_longest_life_of_a_token(storage: S
         for generation, at in (
             (1, NOW),
             (2**31 - 1, after(-0.5)),
-            (7, NOW - LONGEST_TOKEN_LIFE + MICROSECOND),
+            (7, NOW - CUT_LIFE + MICROSECOND),
         )
     ]
-    over = new_agent(token_generation=3, updated_at=NOW - LONGEST_TOKEN_LIFE)
+    over = new_agent(token_generation=3, updated_at=NOW - CUT_LIFE)
     await put(storage, ACME, *live, over, new_agent())
     found = await _cuts(storage, CutKind.AGENT)
     assert {cut.id: (cut.until, cut.generation) for cut in found} == {

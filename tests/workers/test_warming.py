@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from db.cache import NoCache, RedisRevocations
 from db.clock import system_clock
 from db.contract import Storage
-from db.cuts import LONGEST_TOKEN_LIFE, cut_until, token_until
+from db.cuts import CUT_LIFE, cut_until, token_until
 from db.namespace import TenantPrefix
 from db.records import CredentialStatus, Tenant, TenantStatus
 from db.revocations import Revocations
@@ -105,7 +105,7 @@ async def set_tenant(storage: Storage, tenant: TenantPrefix, **changes: object) 
 async def test_all_that_is_live_is_there_with_its_natural_end(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:
-    live, long_ago = NOW - MINUTE, NOW - 2 * LONGEST_TOKEN_LIFE
+    live, long_ago = NOW - MINUTE, NOW - 2 * CUT_LIFE
     agent = new_agent(token_generation=7, updated_at=live)
     quiet = new_agent(token_generation=2, updated_at=long_ago)
     revoked = new_credential(agent.agent_id, status=CredentialStatus.REVOKED, revoked_at=live)
