@@ -268,6 +268,27 @@ async def test_what_is_cut_during_the_first_pass_is_found_by_the_second(
     assert keys == 3, "one of them in both passes"
 
 
+async def test_a_tenant_that_only_the_second_pass_cannot_read_leaves_the_cache_cold_too(
+    database: Database, cache: RedisRevocations, redis: Redis
+) -> None:
+    settings = settings_of(database)
+    async with opened(settings) as storage, session(database.owner_url) as connection:
+        owner = await connection.execution_options(isolation_level="READ COMMITTED")
+        async with owner.begin():
+            await owner.exec_driver_sql("LOCK TABLE globex_token_revocations")
+            running = asyncio.create_task(
+                perform(storage, settings, JobName.WARM_REVOCATIONS, NOW, cache=cache)
+            )
+            await wait_for_waiting(database.owner_url, 1)
+            async with storage.registry_unit() as unit:
+                await unit.tenants.add(new_tenant("broken"))
+        work = await running
+    assert work.report is not None
+    assert list(work.report["failures"]) == ["broken"]  # type: ignore[arg-type]  # an object
+    assert work.state is WorkState.QUEUED
+    assert await redis.get(MARKER) is None
+
+
 async def test_the_lease_counts_from_the_beginning_of_the_second_pass(
     storage: Storage, settings: StorageSettings, redis: Redis, redis_url: str
 ) -> None:
