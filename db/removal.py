@@ -32,11 +32,13 @@ class ExportFile:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """`was` is the tenant's status before. Once there is an `export`, its tables may be gone."""
+    """`was` is the tenant's status before, `due` when its time of grace is over. Once there is an
+    `export`, its tables may be gone."""
 
     requested_at: datetime
     was: TenantStatus
     export: ExportFile | None = None
+    due: datetime | None = None
 
     @property
     def was_served(self) -> bool:

@@ -87,9 +87,10 @@ class Upkeep(Protocol):
         store's own clock."""
         ...
 
-    async def drop(self, tenant: TenantPrefix) -> None:
+    async def drop(self, tenant: TenantPrefix, due: datetime | None = None) -> None:
         """Takes away the tenant's tables with all that is in them; the registry row stays. Raises
-        MigrationFailed, with nothing taken."""
+        MigrationFailed, with nothing taken, also when `due` has not come yet by the store's own
+        clock."""
         ...
 
     async def kind(self) -> str:

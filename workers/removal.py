@@ -23,8 +23,8 @@ _NOTHING = Report(seen=1)
 
 
 async def run(state: State, now: datetime) -> Report:
-    """Raises MigrationFailed while a table is busy, and Misconfigured when nothing can be written
-    to EXPORT_DIRECTORY."""
+    """Raises MigrationFailed while a table is busy, or where our clock is wrong; Misconfigured when
+    nothing can be written to EXPORT_DIRECTORY."""
     async with state.storage.registry_unit() as unit:
         await state.hold(unit)
         tenant = await unit.tenants.get(state.tenant)
@@ -38,7 +38,7 @@ async def run(state: State, now: datetime) -> Report:
         # Until the unit ends nobody calls the removal off, and no worker that was taken for dead
         # comes this far.
         await state.hold(unit)
-        await state.storage.upkeep.drop(tenant.prefix)
+        await state.storage.upkeep.drop(tenant.prefix, removal.due)
         await _settle(unit, tenant.slug, exported, now)
         if making is not None:
             await unit.work.seal(making.key, None)

@@ -51,7 +51,8 @@ class MemoryUpkeep:
             del revoked[jti]
         return len(ended)
 
-    async def drop(self, tenant: TenantPrefix) -> None:
+    async def drop(self, tenant: TenantPrefix, due: datetime | None = None) -> None:
+        # There is no clock here but the caller's.
         tables = self._tenants.get(tenant)
         if tables is not None:
             async with tables.turns.take():

@@ -5,6 +5,8 @@ Every name is exact. A pattern such as `acme%` would take the tables of `acme_tw
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,12 +26,16 @@ _STANDING = """
 """
 
 
-async def drop_tables(source: Source, tenant: TenantPrefix) -> tuple[str, ...]:
+async def drop_tables(
+    source: Source, tenant: TenantPrefix, due: datetime | None = None
+) -> tuple[str, ...]:
     """The names of those that went; none when there were none. Raises MigrationFailed, when one is
-    busy or something of somebody else's hangs on it, and Unavailable."""
+    busy, something of somebody else's hangs on it, or `due` has not come yet, and Unavailable."""
     async with connect(source) as connection:
         try:
             async with change(connection, str(tenant)):
+                if due is not None:
+                    await _refuse_the_future(connection, tenant, due)
                 names = await _standing(connection, tenant)
                 if names:
                     # Together: they refer to each other, and nothing of anybody else's may go too.
@@ -40,6 +46,19 @@ async def drop_tables(source: Source, tenant: TenantPrefix) -> tuple[str, ...]:
             if is_lost(error):
                 raise
             raise MigrationFailed(f"{tenant} was not dropped: {reason(error)}") from None
+
+
+async def _refuse_the_future(
+    connection: AsyncConnection, tenant: TenantPrefix, due: datetime
+) -> None:
+    """Nothing brings the tables back for whoever still has time to call the removal off."""
+    there = await connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(there, datetime)
+    if due > there:
+        raise MigrationFailed(
+            f"{tenant} was not dropped: this process is ahead of the database, by whose clock the"
+            " time of grace is not over"
+        )
 
 
 async def _standing(connection: AsyncConnection, tenant: TenantPrefix) -> tuple[str, ...]:

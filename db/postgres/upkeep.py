@@ -42,8 +42,8 @@ class PostgresUpkeep:
     async def sweep_revocations(self, tenant: TenantPrefix, before: datetime) -> int:
         return await sweeping.sweep_revocations(self._kept or self._source, tenant, before)
 
-    async def drop(self, tenant: TenantPrefix) -> None:
-        await drop_tables(self._source, tenant)
+    async def drop(self, tenant: TenantPrefix, due: datetime | None = None) -> None:
+        await drop_tables(self._source, tenant, due)
 
     async def kind(self) -> str:
         return await migrations.kind(self._source)

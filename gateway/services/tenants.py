@@ -214,7 +214,7 @@ async def _queue(
         await unit.work.add(queued)
     else:
         await unit.work.save(queued)
-    await unit.work.seal(queued.key, Removal(now, tenant.status).to_json())
+    await unit.work.seal(queued.key, Removal(now, tenant.status, due=due).to_json())
 
 
 def _stopped(work: Work, now: datetime) -> Work | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import text
 
+from db.clock import system_clock
 from db.errors import MigrationFailed
 from db.namespace import TenantPrefix
 from tests.contract.cast import ACME, NOW, new_agent, new_event, put
@@ -65,6 +68,20 @@ async def test_a_table_that_is_busy_is_left_with_all_the_others(database: Databa
             await reader.execute(text("ROLLBACK"))
 
         await storage.upkeep.drop(ACME)
+
+    assert not of_acme((await everything(database.owner_url))["relations"])
+
+
+async def test_what_can_still_be_called_off_by_the_databases_clock_is_not_dropped(
+    database: Database,
+) -> None:
+    before = await everything(database.owner_url)
+    async with opened(settings_of(database)) as storage:
+        with pytest.raises(MigrationFailed, match="ahead of the database"):
+            await storage.upkeep.drop(ACME, system_clock() + timedelta(minutes=5))
+        assert await everything(database.owner_url) == before
+
+        await storage.upkeep.drop(ACME, system_clock() - timedelta(minutes=5))
 
     assert not of_acme((await everything(database.owner_url))["relations"])
 
