@@ -39,7 +39,9 @@ _HEALTH_SECONDS = 10
 # Redis is soon over.
 _CALL_SECONDS = 20
 _MOST_CALLS = 20
-_PATIENCE = 2  # seconds that a row of a tenant waits for a place here, before others may hear it
+# Seconds that a row of a tenant waits for a place here, before others may hear it. While there is
+# none, calls for all that is rung for have to end before it is rung for again, or they pile up.
+_PATIENCE = 0.5
 _GRACE = 4  # seconds that what runs has to end, when the process is told to stop
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 2.0
 

@@ -14,8 +14,9 @@ from db.settings import StorageSettings
 from db.work import JobName, Work, WorkState, work_key
 from tests.contract.cast import NOW
 from tests.workers.harness import Bell, Clock, Pulse, queue
+from workers import main, reconcile
 from workers.crew import PLACES, Crew
-from workers.jobs import Job
+from workers.jobs import JOBS, Job
 from workers.run import Runner
 from workers.state import Report, State
 
@@ -164,3 +165,9 @@ async def test_a_place_is_free_again_whatever_became_of_the_row(shift: Shift) ->
 
     assert len(shift.begun) == 3 * PLACES // 2
     assert (await shift.row("provision_tenant:t1")).state is WorkState.DONE
+
+
+def test_calls_that_find_no_place_end_faster_than_they_are_rung_for() -> None:
+    """Otherwise an hour in which every place is taken fills Redis with them."""
+    rung = reconcile._BATCH + len(JOBS)
+    assert rung / main._MOST_CALLS * main._PATIENCE < reconcile.SECONDS
