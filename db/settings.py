@@ -70,6 +70,12 @@ class StorageSettings(BaseSettings):
         False, description="true behind PgBouncer in transaction mode: no prepared statements"
     )
 
+    @field_validator("database_owner_url", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        # As compose files and charts pass what nobody has set.
+        return None if value == "" else value
+
     @field_validator("database_url", "database_owner_url")
     @classmethod
     def _database_scheme(cls, value: str | None) -> str | None:

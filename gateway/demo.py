@@ -101,8 +101,8 @@ def banner(public_url: str, operator_token: str, client_id: str, client_secret: 
 # What the lines to paste have instead of a client that only the newcomer can know.
 _UNKNOWN_CLIENT = "$CLIENT_ID"
 _FIRST = ": 1. "
-_KNOWN = """: The demo tenant is there already. Its client and secret were shown when it was made,
-: and nothing can show them again. Put them in first, or onboard another tenant.
+_KNOWN = """: The demo tenant is there already, and a secret is shown only when it is made. Put in the one
+: you have, or have the operator call resetTenantAdministrator for another.
 CLIENT_ID=... CLIENT_SECRET=...
 
 """

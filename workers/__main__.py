@@ -21,7 +21,10 @@ def main() -> int:
     try:
         settings = StorageSettings.load()
         if command == "check":
-            return 0 if asyncio.run(is_healthy(settings)) else 1
+            if asyncio.run(is_healthy(settings)):
+                return 0
+            print("workers: no worker has been heard of lately", file=sys.stderr)
+            return 1
         log.configure()
         asyncio.run(serve(settings))
     except AgentIdPError as error:

@@ -51,8 +51,16 @@ _log = structlog.get_logger(__name__)
 def require_stores(settings: StorageSettings) -> None:
     """Raises Misconfigured: a worker shares nothing with a gateway whose stores are in memory, and
     where the serving role may not own the tables it needs the one that does."""
-    if settings.in_memory or settings.redis_url == MEMORY:
-        raise Misconfigured("a worker needs DATABASE_URL=postgresql://… and a real REDIS_URL")
+    missing = [
+        name
+        for name, url in (
+            ("DATABASE_URL=postgresql://…", settings.database_url),
+            ("REDIS_URL=redis://…", settings.redis_url),
+        )
+        if url == MEMORY
+    ]
+    if missing:
+        raise Misconfigured(f"a worker needs {' and '.join(missing)}")
     if settings.environment is Environment.PRODUCTION and settings.database_owner_url is None:
         raise Misconfigured(
             "ENVIRONMENT=production needs DATABASE_OWNER_URL: a worker makes and drops tables"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Schedule(Protocol):
     def after(self, now: datetime) -> datetime:
@@ -17,10 +19,14 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Every:
+    """On the seconds since 1970 that `seconds` divides: counted from the end of the last run, what
+    is due would wait for the next look every time."""
+
     seconds: int
 
     def after(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self.seconds)
+        span = timedelta(seconds=self.seconds)
+        return _EPOCH + ((now - _EPOCH) // span + 1) * span
 
     def __str__(self) -> str:
         return f"every {self.seconds} s"

@@ -66,6 +66,7 @@ application made itself."""
 
 # SQLSTATE classes: the connection failed, the server or an administrator ended it.
 _LOST = ("08", "57P")
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @asynccontextmanager
@@ -86,6 +87,10 @@ async def connect(source: Source) -> AsyncIterator[AsyncConnection]:
             if is_lost(error):
                 raise Unavailable(
                     f"the connection to {_place(engine.url)} was lost: {reason(error)}"
+                ) from None
+            if _is_forbidden(error):
+                raise Misconfigured(
+                    f"{reason(error)}: DATABASE_OWNER_URL has to name the role that owns the tables"
                 ) from None
             raise
         finally:
@@ -156,6 +161,14 @@ def is_lost(error: BaseException) -> bool:
     # The driver's own errors come from beneath SQLAlchemy.
     state = getattr(error, "sqlstate", None)
     return isinstance(error, ConnectionError) or (state or "").startswith(_LOST)
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    """Whether the role may not do what only the owner of the tables may."""
+    return (
+        isinstance(error, DBAPIError)
+        and getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
+    )
 
 
 def reason(error: BaseException) -> str:

@@ -110,7 +110,8 @@ def _translated(fault: Exception) -> OAuthError:
             _log.warning("unavailable", reason=fault.message)
             return OAuthError(
                 "temporarily_unavailable",
-                "nothing was decided; try again later",
+                # A revocation may have been kept all the same: asked for again, it is harmless.
+                "this could not be confirmed; repeat the request later",
                 503,
                 [(b"retry-after", b"%d" % fault.retry_after)],
             )

@@ -78,6 +78,12 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+def test_an_owner_that_is_passed_on_empty_is_one_that_nobody_has_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loaded(monkeypatch, DATABASE_OWNER_URL="").database_owner_url is None
+
+
 @pytest.mark.parametrize(
     ("missing", "told"),
     [

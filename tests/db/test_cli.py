@@ -291,6 +291,30 @@ def test_a_database_that_is_down_is_one_line_without_the_password(
     assert "hunter2" not in err
 
 
+@pytest.mark.parametrize("command", [("migrate",), ("status",)])
+async def test_a_role_that_does_not_own_the_tables_is_one_line_that_says_what_to_set(
+    empty_database: Database, command: tuple[str, ...]
+) -> None:
+    # Made by its owner for itself alone.
+    made = call(
+        "provision",
+        "--tenant",
+        "acme",
+        env=environment(None, DATABASE_URL=empty_database.owner_url),
+    )
+    assert made[0] == 0
+    before = await everything(empty_database.owner_url)
+
+    code, out, err = call(*command, env=environment(None, DATABASE_URL=empty_database.app_url))
+
+    assert code != 0
+    assert "✓" not in out
+    assert "permission denied" in err
+    assert "DATABASE_OWNER_URL has to name the role that owns the tables" in err
+    assert len(err.splitlines()) == 1
+    assert await everything(empty_database.owner_url) == before
+
+
 def test_settings_that_cannot_be_used_are_all_listed() -> None:
     env = environment(
         None, DATABASE_URL="mysql://u:hunter2@h/d", AUDIT_RETENTION_DAYS="0", DB_POOL_SIZE="x"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tests.contract.cast import MICROSECOND, NOW, after
+from tests.contract.cast import MICROSECOND
 from workers.schedules import Daily, Every, Schedule
 
 THREE = Daily(hour=3, minute=7)
@@ -16,8 +16,17 @@ def at(day: int, hour: int, minute: int, second: int = 0) -> datetime:
     return datetime(2028, 2, day, hour, minute, second, tzinfo=UTC)
 
 
-def test_every_so_often_is_counted_from_the_last_time() -> None:
-    assert Every(10).after(NOW) == after(10)
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (at(28, 3, 6, 59), at(28, 3, 7)),
+        (at(28, 3, 7) - MICROSECOND, at(28, 3, 7)),
+        (at(28, 3, 7), at(28, 3, 7, 10)),
+        (at(28, 3, 7, 9), at(28, 3, 7, 10)),
+    ],
+)
+def test_every_so_often_is_when_whoever_looks_for_it_looks(now: datetime, then: datetime) -> None:
+    assert Every(10).after(now) == then
 
 
 @pytest.mark.parametrize(

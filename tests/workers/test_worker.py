@@ -175,7 +175,7 @@ def test_a_worker_refuses_stores_that_it_cannot_share(command: str) -> None:
     status, said, errors = asked(command)
 
     assert status == 1
-    assert errors == "workers: a worker needs DATABASE_URL=postgresql://… and a real REDIS_URL\n"
+    assert errors == "workers: a worker needs DATABASE_URL=postgresql://… and REDIS_URL=redis://…\n"
     assert said == ""
 
 
@@ -183,6 +183,20 @@ NOWHERE = {
     "DATABASE_URL": "postgresql://app:canary@127.0.0.1:1/id",
     "REDIS_URL": "redis://:canary@127.0.0.1:1/0",
 }
+
+
+def test_a_worker_says_which_of_its_stores_is_missing() -> None:
+    status, _, errors = asked(DATABASE_URL="postgresql://serving@localhost/agentidp")
+
+    assert (status, errors) == (1, "workers: a worker needs REDIS_URL=redis://…\n")
+
+
+def test_the_check_says_that_no_worker_is_there(redis_url: str) -> None:
+    status, _, errors = asked(
+        "check", DATABASE_URL="postgresql://serving@localhost/agentidp", REDIS_URL=redis_url
+    )
+
+    assert (status, errors) == (1, "workers: no worker has been heard of lately\n")
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
