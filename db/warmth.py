@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -168,6 +169,11 @@ class Opening:
     @property
     def lease_end(self) -> int:
         return self.second + LEASE_SECONDS
+
+    def no_later(self, now: datetime) -> datetime:
+        """`now`, or what the server's clock says where that is less: read by a clock that is ahead,
+        what is live would seem to be over, and what is recent to be still to come."""
+        return min(now, datetime.fromtimestamp(self.second, UTC))
 
 
 class Warmth:

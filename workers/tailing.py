@@ -23,7 +23,8 @@ async def run(state: State, now: datetime) -> Report:
     if warmth is None:
         return Report()
     opening = await warmth.look()
-    report = await Filling(state, warmth, opening, now).recent(now - _BACK)
+    instant = opening.no_later(now)
+    report = await Filling(state, warmth, opening, instant).recent(instant - _BACK)
     if not report.failures and not await warmth.renew(opening):
         await _ask_for_warm_up(state, now)
     return report

@@ -20,6 +20,7 @@ async def run(state: State, now: datetime) -> Report:
     if warmth is None:
         return Report()
     opening = await warmth.claim()
+    now = opening.no_later(now)
     filled = await Filling(state, warmth, opening, now).everything(None)
     if filled.failures:
         return filled

@@ -89,6 +89,16 @@ async def test_a_crash_between_commit_and_publication_is_repaired(
     }
 
 
+async def test_a_worker_whose_clock_is_ahead_repairs_it_too(
+    storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
+) -> None:
+    token = new_revocation(expires_at=NOW + MINUTE, revoked_at=NOW)
+    await put(storage, ACME, token)
+    ahead = NOW + timedelta(hours=1)
+    await perform(storage, settings, JobName.TAIL_REVOCATIONS, ahead, cache=cache)
+    assert list(await held(redis)) == [ACME.revoked_key(token.jti)]
+
+
 async def test_what_is_older_or_has_ended_is_left_to_the_warm_up(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:

@@ -144,6 +144,15 @@ async def test_what_ends_within_the_leeway_of_the_clocks_is_still_there(
     assert list(await held(redis)) == [ACME.revoked_key(token.jti)]
 
 
+async def test_a_worker_whose_clock_is_ahead_misses_nothing_that_is_live(
+    storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
+) -> None:
+    token = new_revocation(expires_at=NOW + MINUTE, revoked_at=NOW)
+    await put(storage, ACME, token)
+    await warm_up(storage, settings, cache, NOW + timedelta(hours=1))
+    assert list(await held(redis)) == [ACME.revoked_key(token.jti)]
+
+
 async def test_a_key_that_was_published_keeps_its_end_and_its_higher_generation(
     storage: Storage, settings: StorageSettings, cache: RedisRevocations, redis: Redis
 ) -> None:
