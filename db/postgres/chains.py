@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import new_class
 from typing import Literal, TypeAlias
 
 from alembic.config import Config
@@ -21,7 +22,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Compiled, Connection, Dialect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.errors import MigrationFailed
@@ -33,6 +34,9 @@ BASE = "base"
 
 Line: TypeAlias = Literal["registry", "tenants"]
 _Steps: TypeAlias = Callable[[object, MigrationContext], list[MigrationStep]]
+
+# alembic writes four spaces for a tab, in a text too; it does not know this character.
+_TAB = "\x1f"
 
 _alembic = threading.Lock()
 _TURN = 0.002  # seconds
@@ -133,7 +137,12 @@ class Chain:
             directory.run_env()
 
     def _written(self, revision: str) -> str:
-        directory, step = self._step(revision, up=True)
+        directory, run = self._step(revision, up=True)
+
+        def step(current: object, context: MigrationContext) -> list[MigrationStep]:
+            _hide_tabs(context.dialect)
+            return run(current, context)
+
         written = io.StringIO()
         before = directory.get_revision(revision).down_revision
         with EnvironmentContext(
@@ -145,7 +154,7 @@ class Chain:
             output_buffer=written,
         ):
             directory.run_env()
-        return written.getvalue()
+        return written.getvalue().replace(_TAB, "\t")
 
     def _config(self, connection: Connection | None) -> Config:
         return Config(
@@ -161,6 +170,20 @@ class Chain:
         make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
         step = make(directory.revision_map, directory.get_revision(revision))
         return directory, lambda current, context: [step]
+
+
+def _hide_tabs(dialect: Dialect) -> None:
+    """In all that `dialect`, which is of this script alone, compiles from here on."""
+
+    def text_of(compiled: Compiled) -> str:
+        return compiled.string.replace("\t", _TAB)
+
+    def says(namespace: dict[str, object]) -> None:
+        namespace["__str__"] = text_of
+
+    for name in ("statement_compiler", "ddl_compiler"):
+        compiler = getattr(dialect, name)
+        setattr(dialect, name, new_class(name, (compiler,), exec_body=says))
 
 
 @cache

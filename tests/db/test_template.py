@@ -42,6 +42,8 @@ def upgrade() -> None:
             id=3, text=f"{tenant} has: a 'name'"
         )
     )
+    op.execute(f"INSERT INTO {tenant.table('odd')} (id, text) VALUES (4, 'a\tb\n\tc')")
+    op.alter_column(tenant.table("odd"), "payload", comment="one\tcolumn")
     op.execute(
         f"""
         DO $body$ BEGIN
@@ -162,12 +164,19 @@ async def test_text_of_every_kind_comes_through_as_it_is(
         "it's 100% :so; \\ ü",
         "$1 {t} ",
         "? has: a 'name'",
+        "a\tb\n\tc",
     ]
     comments = await rows(
         registered.owner_url,
         "SELECT obj_description(oid) FROM pg_class WHERE relname IN ('acme_odd', 'globex_odd')",
     )
     assert comments == [("100% \"quoted\"; and 'so' on",)] * 2
+    of_columns = await rows(
+        registered.owner_url,
+        "SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE attname = 'payload'"
+        " AND attrelid IN (SELECT oid FROM pg_class WHERE relname ~ '^(acme|globex)_odd$')",
+    )
+    assert of_columns == [("one\tcolumn",)] * 2
 
 
 async def test_a_prefix_within_another_is_not_taken_for_it(empty_database: Database) -> None:
