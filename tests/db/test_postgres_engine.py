@@ -40,8 +40,10 @@ async def careless(database: Database) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-async def handed_over(careless: AsyncEngine, database: Database) -> Storage:
-    return await open_storage(settings_of(database), careless)
+async def handed_over(careless: AsyncEngine, database: Database) -> AsyncIterator[Storage]:
+    storage = await open_storage(settings_of(database), careless)
+    yield storage
+    await storage.close()
 
 
 async def _fail_after_adding(storage: Storage) -> None:
