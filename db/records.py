@@ -234,8 +234,8 @@ class OperatorEvent:
 @dataclass(frozen=True, slots=True)
 class Purge:
     """A month of a tenant's trail that is gone: its events were older than `before`, and in the
-    span from `lower` (None: the beginning) up to `upper`. `digest` is the SHA-256 of the ids of the
-    events in order, 16 bytes each, in hexadecimal."""
+    span from `lower` (None: the beginning) up to `upper`. `digest` is that of the ids of all of
+    them, as `db.digests` says."""
 
     purge_id: UUID
     tenant: str

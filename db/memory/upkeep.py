@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
 
 from db.clock import event_id
+from db.digests import digest_of
 from db.errors import TenantNotProvisioned
 from db.memory.audit import AuditEvents
 from db.memory.registry import MemoryRegistry
@@ -80,7 +80,7 @@ class MemoryUpkeep:
             upper=following(month),
             before=before,
             events=len(gone),
-            digest=sha256(b"".join(event.event_id.bytes for event in gone)).hexdigest(),
+            digest=digest_of(month, (event.event_id for event in gone)),
             purged_at=now,
         )
         self._registry.purge_rows.put(purge)

@@ -9,11 +9,11 @@ and dropped in one transaction: no month goes without its line, and no line is o
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.clock import event_id, event_id_floor
+from db.digests import days_between, month_digest
 from db.errors import MigrationFailed, TenantNotProvisioned
 from db.months import following, is_over
 from db.namespace import TenantPrefix
@@ -37,8 +38,6 @@ from db.tables import purge_log
 _PATIENCE = timedelta(seconds=2)
 # A clock that is further ahead of the database's is wrong, and what it calls old may be young.
 _MOST_AHEAD = timedelta(days=1)
-_IDS_AT_ONCE = 50_000
-_FIRST_ID = UUID(int=0)
 _BOUNDS = text("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = to_regclass(:name)")
 
 
@@ -145,10 +144,10 @@ class _Run:
     async def _take(self, name: str, month: datetime) -> None:
         async with self._briefly():
             await self.connection.execute(text(f'LOCK TABLE "{name}" IN ACCESS EXCLUSIVE MODE'))
-            events, digest, last = await self._contents(name)
-            if last >= event_id_floor(following(month)):
+            if await self._has_younger(name, month):
                 self.strange.add(name)
                 return
+            events, digest = await self._contents(name, month)
             purge = Purge(
                 purge_id=event_id(self.now),
                 tenant=str(self.tenant),
@@ -164,26 +163,23 @@ class _Run:
             await self.connection.execute(text(f'DROP TABLE "{name}"'))
         self.taken.append(purge)
 
-    async def _contents(self, name: str) -> tuple[int, str, UUID]:
-        """How many events, the digest of their ids, and the last of these. The database strings
-        the ids together, some of them at a time; here they are only hashed."""
-        driver = await driver_of(self.connection)
-        some = (
-            "SELECT string_agg(uuid_send(event_id), ''::bytea ORDER BY event_id), count(*)"
-            f' FROM (SELECT event_id FROM "{name}" WHERE event_id >= $1'
-            f" ORDER BY event_id LIMIT {_IDS_AT_ONCE}) AS ids"
+    async def _contents(self, name: str, month: datetime) -> tuple[int, str]:
+        """How many events, and their digest. The database reads the days side by side, and holds no
+        more at once than the ids of a few of them."""
+        rows = await self.connection.execute(
+            text(" UNION ALL ".join(_days(name, days_between(month))))
         )
-        events, digest = 0, hashlib.sha256()
-        first = last = _FIRST_ID
-        while True:
-            [(ids, count)] = await driver.fetch(some, first)
-            if ids is not None:
-                digest.update(ids)
-                events += count
-                last = UUID(bytes=ids[-16:])
-                first = UUID(int=last.int + 1)
-            if count < _IDS_AT_ONCE:
-                return events, digest.hexdigest(), last
+        days = sorted(tuple(row) for row in rows if row.digest is not None)
+        return sum(events for _, events, _ in days), month_digest(each for _, _, each in days)
+
+    async def _has_younger(self, name: str, month: datetime) -> bool:
+        upper = event_id_floor(following(month))
+        return bool(
+            await self.connection.scalar(
+                text(f'SELECT EXISTS (SELECT FROM "{name}" WHERE event_id >= :upper)'),
+                {"upper": upper},
+            )
+        )
 
     async def _has_earlier(self, month: datetime) -> bool:
         """Whether there is, or was, a month before it: the first has no lower end."""
@@ -208,6 +204,18 @@ class _Run:
             milliseconds = _PATIENCE // timedelta(milliseconds=1)
             await self.connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
             yield
+
+
+def _days(name: str, between: Sequence[UUID]) -> Iterator[str]:
+    """A query for each day: its number, how many events it has, and the digest of their ids, NULL
+    when there are none. The bounds are text of our own, so that each has a plan of its own."""
+    for day, (low, high) in enumerate(pairwise([None, *between, None])):
+        bounds = [f"event_id >= '{low}'"] * bool(low) + [f"event_id < '{high}'"] * bool(high)
+        yield (
+            f"SELECT {day} AS day, count(*) AS events, sha256(string_agg(uuid_send(event_id),"
+            f" CAST('' AS bytea) ORDER BY event_id)) AS digest"
+            f' FROM "{name}" WHERE {" AND ".join(bounds)}'
+        )
 
 
 @asynccontextmanager

@@ -35,8 +35,10 @@ def named(*months: str) -> list[str]:
     return [f"initech_audit_events_{each}" for each in months]
 
 
-def digest(events: Sequence[AuditEvent]) -> str:
-    return sha256(b"".join(sorted(each.event_id.bytes for each in events))).hexdigest()
+def digest(*days: Sequence[AuditEvent]) -> str:
+    """Of a month that had events on these days."""
+    parts = [sorted(each.event_id.bytes for each in day) for day in days]
+    return sha256(b"".join(sha256(b"".join(part)).digest() for part in parts)).hexdigest()
 
 
 @pytest.fixture
@@ -76,8 +78,8 @@ async def test_old_months_go_oldest_first_each_with_its_line(kept: Storage) -> N
     assert [
         (each.partition, each.lower, each.upper, each.events, each.digest) for each in taken
     ] == [
-        (*named("y2023m12"), None, month(2024, 1), 2, digest(december)),
-        (*named("y2024m01"), month(2024, 1), month(2024, 2), 2, digest(january)),
+        (*named("y2023m12"), None, month(2024, 1), 2, digest(december[:1], december[1:])),
+        (*named("y2024m01"), month(2024, 1), month(2024, 2), 2, digest(january[:1], january[1:])),
     ]
     assert {(each.tenant, each.before, each.purged_at) for each in taken} == {
         ("initech", before, NOW)
