@@ -1,10 +1,11 @@
 """`python -m bench.provisioning`: a new tenant's tables by our own path, beside the same tables by
 plain DDL, one script in one transaction on an open connection.
 
-What the plain script holds is what our path sends, as the server logs it: the tables, indexes,
-triggers, months and grants, without the locks, the look at what is there, and the records. Both
-take turns in one run on one database, and what is compared is the middle of each. Ours is what a
-worker calls; beside it stand the first call of a process, and several at once in one process.
+The plain script holds everything that stands in the end, in the words of our own path: the tables,
+indexes, triggers, months and grants; not the locks, the look at what is there before and after, nor
+the lines of the log. Both take turns in one run on one database, and what is compared is the middle
+of each. Ours is what a worker calls; beside it stand the first call of a process, which pays for
+its connection and for a server process that knows nothing yet, and several at once in one process.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from db.postgres.engine import asyncpg_url, create_engine
 from db.settings import StorageSettings
 from tests.contract.cast import ACME, NOW
 from tests.db.catalog import everything, rows, session
+from tests.db.postgres import cut, opened
 from tests.db.scene import register, settings, with_revision
 from tests.servers.databases import Database
 
@@ -150,6 +151,35 @@ async def test_tenants_are_provisioned_at_once_in_one_process(empty_database: Da
     assert {str(tenant): applied for tenant, applied in log} == {
         str(prefix): list(TENANTS) for prefix in prefixes
     }
+
+
+async def test_connections_that_make_tables_are_kept_until_they_are_cut_or_closed(
+    database: Database,
+) -> None:
+    async def owners() -> list[tuple[object, ...]]:
+        return await rows(
+            database.owner_url,
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND usename = current_user AND pid <> pg_backend_pid()",
+        )
+
+    async with opened(settings(database)) as storage:
+        none = await owners()
+        await storage.upkeep.provision(TenantPrefix("tenant_a"), NOW)
+        first = await owners()
+        await storage.upkeep.provision(TenantPrefix("tenant_b"), NOW)
+        second = await owners()
+        await cut(database)
+        assert await storage.upkeep.provision(TenantPrefix("tenant_c"), NOW) == TENANTS[-1]
+        third = await owners()
+
+    assert (len(none), len(first), second) == (0, 1, first)
+    assert len(third) == 1
+    assert third != first
+    async with asyncio.timeout(30):
+        # A server process outlives its client's goodbye by a moment.
+        while await owners():
+            pass
 
 
 async def test_an_engine_handed_over_makes_the_tables_in_transactions_of_its_own(
