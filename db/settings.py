@@ -17,6 +17,7 @@ from db.errors import Misconfigured
 
 MEMORY = "memory://"
 _DATABASE_SCHEMES = ("postgresql://", "postgres://")
+_LEAST_CONNECTIONS = 2
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -108,6 +109,11 @@ class StorageSettings(BaseSettings):
             problems.append("DATABASE_OWNER_URL has no meaning with DATABASE_URL=memory://")
         if self.in_memory and self.environment is Environment.PRODUCTION:
             problems.append("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
+        if self.db_pool_size + self.db_max_overflow < _LEAST_CONNECTIONS:
+            problems.append(
+                f"DB_POOL_SIZE and DB_MAX_OVERFLOW need to be {_LEAST_CONNECTIONS} or more together:"
+                " a tenant is admitted with two connections at once"
+            )
         if not self.in_memory and self.database_owner_url is not None:
             problems += self._owner_conflicts(self.database_owner_url)
         return problems

@@ -18,6 +18,7 @@ from db.records import (
     Credential,
     CredentialStatus,
     Tenant,
+    TenantStatus,
 )
 from workers.state import Report, State
 from workers.tenants import each_tenant
@@ -29,6 +30,9 @@ async def run(state: State, now: datetime) -> Report:
     """Counts the credentials. A tenant that fails is reported, and the rest are done."""
 
     async def expire(tenant: Tenant) -> int:
+        if tenant.status is TenantStatus.REMOVING:
+            # Nothing more is written where an export may have been taken already.
+            return 0
         return await _expire(state, tenant.prefix, now)
 
     return await each_tenant(state, expire)

@@ -6,13 +6,15 @@ RFC 8414 (metadata).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 from litestar import HttpMethod, asgi, route
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from db.errors import Unauthenticated
+from db.errors import Unauthenticated, Unavailable
 from db.records import Tenant
 from gateway.auth.principal import AgentPrincipal
 from gateway.auth.tokens import Claims
@@ -32,6 +34,8 @@ from gateway.oauth.forms import Form, parse, require_form
 from gateway.oauth.metadata import document
 from gateway.oauth.proof import BearerToken, ClientSecret, proof_of
 from gateway.services.call import Call
+
+OPERATION_SECONDS = 10.0
 
 _MAX_BODY = 65_536
 _GRANT = "client_credentials"
@@ -84,11 +88,12 @@ async def _token(exchange: Exchange, slug: str) -> None:
     if not isinstance(proof, ClientSecret):
         raise invalid_client()
     tokens = exchange.gateway.tokens
-    call, client = await tokens.authenticate_client(
-        exchange.anonymous_call(), tenant, proof.client_id, proof.secret
-    )
-    exchange.identified(call.principal)
-    issued = await tokens.issue(call, client, form.get("scope"), form.all("resource"))
+    async with _in_time():
+        call, client = await tokens.authenticate_client(
+            exchange.anonymous_call(), tenant, proof.client_id, proof.secret
+        )
+        exchange.identified(call.principal)
+        issued = await tokens.issue(call, client, form.get("scope"), form.all("resource"))
     answer = {
         "access_token": issued.access_token,
         "token_type": "Bearer",
@@ -103,9 +108,10 @@ async def _introspect(exchange: Exchange, slug: str) -> None:
         return
     form = await _form(exchange)
     tenant = await _tenant(exchange, slug)
-    call = await _caller(exchange, tenant, form)
-    exchange.identified(call.principal)
-    found = await exchange.gateway.tokens.introspect(call, form.required("token"))
+    async with _in_time():
+        call = await _caller(exchange, tenant, form)
+        exchange.identified(call.principal)
+        found = await exchange.gateway.tokens.introspect(call, form.required("token"))
     answer = _described(found.claims) if found.claims else {"active": False}
     await exchange.respond(200, msgspec.json.encode(answer), headers=NO_STORE)
 
@@ -115,10 +121,22 @@ async def _revoke(exchange: Exchange, slug: str) -> None:
         return
     form = await _form(exchange)
     tenant = await _tenant(exchange, slug)
-    call = await _caller(exchange, tenant, form)
-    exchange.identified(call.principal)
-    await exchange.gateway.tokens.revoke(call, form.required("token"))
+    async with _in_time():
+        call = await _caller(exchange, tenant, form)
+        exchange.identified(call.principal)
+        await exchange.gateway.tokens.revoke(call, form.required("token"))
     await exchange.respond(200, b"", _NOTHING, NO_STORE)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """What is committed is committed soon after the instant that the call was made at: on that
+    rests when a revocation is acknowledged. Raises Unavailable; what was done by then is undone."""
+    try:
+        async with asyncio.timeout(OPERATION_SECONDS):
+            yield
+    except TimeoutError:
+        raise Unavailable("the request took too long and was given up") from None
 
 
 async def _jwks(exchange: Exchange, slug: str) -> None:

@@ -195,6 +195,14 @@ def test_an_operator_token_that_is_no_bearer_token_is_refused(
     assert loaded(monkeypatch, OPERATOR_TOKEN="aZ0-._~+/" * 4 + "==")
 
 
+def test_a_pool_in_which_no_tenant_could_be_admitted_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [problem] = problems(monkeypatch, DB_POOL_SIZE="1", DB_MAX_OVERFLOW="0")
+    assert problem.startswith("DB_POOL_SIZE and DB_MAX_OVERFLOW need to be 2 or more together")
+    assert loaded(monkeypatch, DB_POOL_SIZE="1", DB_MAX_OVERFLOW="1")
+
+
 def test_one_secret_for_two_purposes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     both = "abcdefgh" * 4
     assert problems(monkeypatch, OPERATOR_TOKEN=both, KEY_ENCRYPTION_SECRET=both) == [

@@ -19,6 +19,7 @@ from db.pages import PageRequest
 from db.settings import StorageSettings
 from tests.contract.cast import (
     ACME,
+    GLOBEX,
     NOW,
     new_agent,
     new_credential,
@@ -175,8 +176,8 @@ async def test_a_pool_with_no_connection_left_is_unavailable(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.postgres.engine._CONNECT_TIMEOUT", 0.05)
-    async with opened(settings_of(database, db_pool_size=1, db_max_overflow=0)) as storage:
-        async with storage.unit(ACME):
+    async with opened(settings_of(database, db_pool_size=1, db_max_overflow=1)) as storage:
+        async with storage.unit(ACME), storage.unit(GLOBEX):
             with pytest.raises(Unavailable, match="in use"):
                 await storage.read(ACME).agents.count()
         assert await storage.read(ACME).agents.count() == 0

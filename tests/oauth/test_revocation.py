@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from uuid import UUID
+
 import jwt
 import pytest
 
 from db.records import AuditAction
+from gateway.oauth import endpoints
 from tests.oauth.asking import Asking, error_of
 
 
@@ -24,6 +28,24 @@ async def test_revoking_again_is_harmless_and_written_once(stored: Asking) -> No
     [event] = await stored.running.trail(stored.admin, AuditAction.TOKEN_REVOKED)
     claims = jwt.decode(token, options={"verify_signature": False})
     assert event.metadata == {"jti": claims["jti"], "clientId": stored.admin.client_id}
+
+
+async def test_a_revocation_that_takes_too_long_is_given_up_and_undone(
+    stored: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told that a token is revoked relies on when that was committed."""
+    token = await stored.running.token(stored.admin)
+    monkeypatch.setattr(endpoints, "OPERATION_SECONDS", 0.2)
+    # The agent's row is not let go, so the revocation waits for it.
+    async with stored.running.gateway.storage.unit(stored.admin.prefix) as unit:
+        assert await unit.agents.get(UUID(stored.admin.client_id))
+        answer = await asyncio.create_task(stored.revoke(token))
+    monkeypatch.undo()
+    assert error_of(answer) == (503, "temporarily_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert not await stored.running.trail(stored.admin, AuditAction.TOKEN_REVOKED)
+    assert await stored.active(token)
+    assert (await stored.revoke(token)).status_code == 200
 
 
 async def test_only_that_token_is_revoked(stored: Asking) -> None:

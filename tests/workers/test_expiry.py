@@ -9,7 +9,7 @@ from datetime import timedelta
 from db.contract import Storage
 from db.filters import AuditEventFilter
 from db.namespace import TenantPrefix
-from db.records import AuditAction, AuditOutcome, Credential, CredentialStatus
+from db.records import AuditAction, AuditOutcome, Credential, CredentialStatus, TenantStatus
 from db.settings import StorageSettings
 from db.work import JobName, Work
 from tests.contract.cast import (
@@ -95,6 +95,23 @@ async def test_what_has_ended_is_revoked_at_its_own_end_and_told_of(
         )
         for each in (over, just)
     ]
+
+
+async def test_nothing_is_written_for_a_tenant_that_is_being_removed(
+    storage: Storage, settings: StorageSettings
+) -> None:
+    agent = new_agent()
+    over = new_credential(agent.agent_id, expires_at=after(-3600))
+    await put(storage, ACME, agent, over)
+    async with storage.registry_unit() as unit:
+        tenant = await unit.tenants.get(ACME.value)
+        assert tenant is not None
+        await unit.tenants.save(replace(tenant, status=TenantStatus.REMOVING))
+
+    await expire(storage, settings)
+
+    assert await found(storage, over) == over
+    assert await told(storage, ACME) == 0
 
 
 async def test_a_second_run_finds_nothing_and_says_nothing(
