@@ -89,19 +89,20 @@ class _Run:
 
     async def take_all(self) -> None:
         """In the tenant's turn: what was seen before it may be another's work by now."""
-        for partition in await self.look():
-            # While one is half out, no other can be detached.
-            if partition.pending:
+        standing = await self.look()
+        # While one is half out, no other can be detached.
+        if half_out := [each for each in standing if each.pending]:
+            for partition in half_out:
                 await self._complete(partition)
+            standing = await self.look()
         async with self.connection.begin():
             citus = await citus_version(self.connection) is not None
-            standing = await partitions(self.connection, self.tenant)
         # What was detached before comes first: it may be old, and can wait for nobody.
         for partition in sorted(standing, key=lambda each: each.attached):
             if partition.month is not None and self.concerns(partition):
                 if partition.attached:
                     await self._detach(partition, citus=citus)
-                await self._take(partition.name, partition.month)
+                await self._take(partition.name, partition.month, standing)
 
     def concerns(self, partition: Partition) -> bool:
         """Whether all of it is old. What is old and is not the month that its name says was not
@@ -141,18 +142,20 @@ class _Run:
                 f"{self.tenant} was not purged: {partition.name} is being read"
             ) from None
 
-    async def _take(self, name: str, month: datetime) -> None:
+    async def _take(self, name: str, month: datetime, seen: Sequence[Partition]) -> None:
         async with self._briefly():
             await self.connection.execute(text(f'LOCK TABLE "{name}" IN ACCESS EXCLUSIVE MODE'))
             if await self._has_younger(name, month):
                 self.strange.add(name)
                 return
             events, digest = await self._contents(name, month)
+            earlier = any(each.upper is not None and each.upper <= month for each in seen)
             purge = Purge(
                 purge_id=event_id(self.now),
                 tenant=str(self.tenant),
                 partition=name,
-                lower=month if await self._has_earlier(month) else None,
+                # The first month of all has no lower end.
+                lower=month if earlier or await self._has_purged_before(month) else None,
                 upper=following(month),
                 before=self.before,
                 events=events,
@@ -181,13 +184,7 @@ class _Run:
             )
         )
 
-    async def _has_earlier(self, month: datetime) -> bool:
-        """Whether there is, or was, a month before it: the first has no lower end."""
-        if any(
-            each.upper is not None and each.upper <= month
-            for each in await partitions(self.connection, self.tenant)
-        ):
-            return True
+    async def _has_purged_before(self, month: datetime) -> bool:
         purged = select(func.count()).where(
             purge_log.c.tenant == str(self.tenant), purge_log.c.upper <= month
         )

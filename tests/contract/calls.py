@@ -42,6 +42,7 @@ READS = st.one_of(
     call("agents.count", values.agent_filters, st.integers(0, 4)),
     call("credentials.get", values.ids),
     call("credentials.of_client", values.ids, values.instants),
+    call("credentials.ended", values.instants, st.integers(1, 4)),
     call("credentials.count", values.credential_filters, st.integers(0, 4)),
     call("audit.get", values.audit_events.map(attrgetter("event_id")), values.windows),
     call("audit.count", values.windows, values.audit_filters, st.integers(0, 4)),
