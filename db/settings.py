@@ -111,8 +111,8 @@ class StorageSettings(BaseSettings):
             problems.append("ENVIRONMENT=production needs a DATABASE_URL: memory:// forgets")
         if self.db_pool_size + self.db_max_overflow < _LEAST_CONNECTIONS:
             problems.append(
-                f"DB_POOL_SIZE and DB_MAX_OVERFLOW need to be {_LEAST_CONNECTIONS} or more together:"
-                " a tenant is admitted with two connections at once"
+                f"DB_POOL_SIZE and DB_MAX_OVERFLOW need to be {_LEAST_CONNECTIONS} or more"
+                " together: a tenant is admitted with two connections at once"
             )
         if not self.in_memory and self.database_owner_url is not None:
             problems += self._owner_conflicts(self.database_owner_url)
