@@ -101,8 +101,8 @@ def banner(public_url: str, operator_token: str, client_id: str, client_secret: 
 # What the lines to paste have instead of a client that only the newcomer can know.
 _UNKNOWN_CLIENT = "$CLIENT_ID"
 _FIRST = ": 1. "
-_KNOWN = """: The demo tenant is there already. A secret is shown only when it is made: put yours in, or
-: have the operator call resetTenantAdministrator for another.
+_KNOWN = """: The demo tenant is there already. A secret is shown only when it is made: put
+: yours in, or have the operator call resetTenantAdministrator for another.
 CLIENT_ID=... CLIENT_SECRET=...
 
 """
