@@ -1,9 +1,8 @@
-"""Old months go whole and on record, whoever reads, runs beside it, or is killed in between."""
+"""Old months go whole and on record, each once, and nothing that is younger or not ours."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,10 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from db.clock import system_clock
-from db.errors import MigrationFailed, TenantNotProvisioned, Unavailable
+from db.errors import MigrationFailed, TenantNotProvisioned
 from db.namespace import TenantPrefix
 from db.postgres.engine import asyncpg_url
-from db.postgres.purging import purge
 from db.postgres.upkeep import PostgresUpkeep
 from tests.contract.cast import ACME, MICROSECOND
 from tests.db.catalog import rows, session
@@ -35,7 +33,6 @@ from tests.db.trail import (
     partitions,
     pending,
     reading,
-    seen_running,
     standing,
     upkeep,
 )
@@ -135,69 +132,6 @@ async def test_the_months_of_a_tenant_whose_name_begins_the_same_stay(trail: Dat
     assert len(await standing(trail, ACME_TWO)) == 3
 
 
-async def test_a_reader_delays_a_purge_and_is_not_disturbed(trail: Database) -> None:
-    old = await append(trail, FIRST)
-    async with reading(trail) as reader:
-        with pytest.raises(MigrationFailed, match=f"{NOVEMBER} is being read"):
-            await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-
-        # Half out: nothing else is kept waiting, and nothing of it is lost.
-        assert await pending(trail) == [(NOVEMBER,)]
-        assert await append(trail, NOW)
-        again = await reader.exec_driver_sql(f"SELECT count(*) FROM {PARENT}")
-        assert again.scalar() == 1
-        assert await upkeep(trail).ensure_months(ACME, NOW + timedelta(days=30)) != ()
-        with pytest.raises(MigrationFailed, match="lock timeout"):
-            await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-        assert await rows(trail.owner_url, f"SELECT count(*) FROM {NOVEMBER}") == [(1,)]
-        assert await lines(trail) == []
-
-    taken = await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-
-    assert [(each.partition, each.digest) for each in taken] == [
-        (NOVEMBER, digest(old)),
-        (DECEMBER, digest([])),
-    ]
-    assert await pending(trail) == []
-    assert set(EVERY_MONTH[:2]).isdisjoint(await standing(trail))
-
-
-async def test_a_purge_that_is_killed_while_it_waits_is_finished_by_the_next(
-    trail: Database,
-) -> None:
-    old = await append(trail, FIRST)
-    async with reading(trail):
-        killed = asyncio.create_task(upkeep(trail).purge(ACME, month(2024, 1), NOW))
-        pid = await seen_running(trail, "DETACH PARTITION")
-        await execute(trail, f"SELECT pg_terminate_backend({pid}, 5000)")
-        with pytest.raises(Unavailable):
-            await killed
-        assert await pending(trail) == [(NOVEMBER,)]
-        assert await lines(trail) == []
-
-    [taken, _] = await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-
-    assert (taken.partition, taken.lower, taken.digest) == (NOVEMBER, None, digest(old))
-    assert await standing(trail) == EVERY_MONTH[2:]
-
-
-@pytest.mark.parametrize("how", ["", " CONCURRENTLY"])
-async def test_a_month_that_was_detached_and_not_dropped_is_found_again(
-    trail: Database, how: str
-) -> None:
-    old = await append(trail, month(2023, 12))
-    await execute(trail, f"ALTER TABLE {PARENT} DETACH PARTITION {DECEMBER}{how}")
-
-    taken = await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-
-    assert [(each.partition, each.lower, each.events) for each in taken] == [
-        (DECEMBER, month(2023, 12), 1),
-        (NOVEMBER, None, 0),
-    ]
-    assert taken[0].digest == digest(old)
-    assert await standing(trail) == EVERY_MONTH[2:]
-
-
 async def test_a_young_month_that_somebody_detached_is_left_alone(trail: Database) -> None:
     [young] = await append(trail, month(2024, 1))
     await execute(trail, f"ALTER TABLE {PARENT} DETACH PARTITION {JANUARY}")
@@ -228,34 +162,6 @@ async def test_a_month_that_is_half_out_and_is_to_be_kept_after_all_can_be_read_
             with pytest.raises(DBAPIError, match="append-only"):
                 await execute(trail, f"{change} {table}")
     assert len(await upkeep(trail).purge(ACME, month(2024, 1), NOW)) == 2
-
-
-async def test_a_month_is_not_dropped_without_its_line(trail: Database) -> None:
-    old = await append(trail, FIRST)
-    await execute(
-        trail,
-        "INSERT INTO purge_log SELECT gen_random_uuid(), 'acme',"
-        f" '{NOVEMBER}', NULL, now(), now(), 0, '', now()",
-    )
-
-    with pytest.raises(MigrationFailed, match="23505"):
-        await upkeep(trail).purge(ACME, month(2023, 12), NOW)
-
-    assert await rows(trail.owner_url, f"SELECT event_id FROM {NOVEMBER}") == [(old[0],)]
-    await execute(trail, "DELETE FROM purge_log")
-    [taken] = await upkeep(trail).purge(ACME, month(2023, 12), NOW)
-    assert taken.digest == digest(old)
-
-
-async def test_there_is_no_line_of_a_month_that_could_not_be_dropped(trail: Database) -> None:
-    await append(trail, FIRST)
-    await execute(trail, f"CREATE VIEW report AS SELECT * FROM {NOVEMBER}")
-
-    with pytest.raises(MigrationFailed, match="depend"):
-        await upkeep(trail).purge(ACME, month(2023, 12), NOW)
-
-    assert await lines(trail) == []
-    assert await rows(trail.owner_url, "SELECT count(*) FROM report") == [(1,)]
 
 
 async def test_a_table_with_events_younger_than_its_name_stays_and_is_told_of(
@@ -329,34 +235,6 @@ async def test_a_purge_works_on_the_connections_of_an_application(trail: Databas
 
     assert [each.partition for each in taken] == [NOVEMBER, DECEMBER]
     assert await standing(trail) == EVERY_MONTH[2:]
-
-
-async def test_nothing_of_a_purge_stays_behind_in_the_session(trail: Database) -> None:
-    engine = create_async_engine(asyncpg_url(trail.owner_url), pool_size=2, max_overflow=0)
-    try:
-        async with engine.connect() as connection:
-            before = await connection.exec_driver_sql("SHOW lock_timeout")
-            kept = before.scalar()
-        async with reading(trail):
-            with pytest.raises(MigrationFailed):
-                await purge(engine, ACME, month(2024, 1), NOW)
-        for _ in range(2):
-            async with engine.connect() as connection:
-                shown = await connection.exec_driver_sql("SHOW lock_timeout")
-                assert shown.scalar() == kept
-        await purge(engine, ACME, month(2024, 1), NOW)
-    finally:
-        await engine.dispose()
-    held = await rows(trail.owner_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
-    assert held == [(0,)]
-
-
-async def test_what_is_said_of_a_purge_that_failed_names_no_secret(trail: Database) -> None:
-    async with reading(trail):
-        with pytest.raises(MigrationFailed) as failed:
-            await upkeep(trail).purge(ACME, month(2024, 1), NOW)
-
-    assert not re.search("postgresql|password|SELECT|INSERT", failed.value.message)
 
 
 async def test_a_month_that_was_purged_is_not_made_again(trail: Database) -> None:
