@@ -18,7 +18,7 @@ from tests.servers.databases import Database
 from tests.workers.harness import Bell, queue
 from workers.jobs import JOBS
 from workers.reconcile import reconcile
-from workers.schedules import Daily
+from workers.schedules import Daily, Every
 
 TAIL = JobName.TAIL_REVOCATIONS
 PURGE = JobName.PURGE_AUDIT_EVENTS
@@ -87,7 +87,7 @@ async def test_a_schedule_that_became_shorter_does_not_wait_for_the_old_time(
 
     await reconcile(storage, bell, NOW)
 
-    assert (await rows(storage))[TAIL].run_after == after(10)
+    assert (await rows(storage))[TAIL].run_after == Every(10).after(NOW)
     assert TAIL not in bell.rung
 
 

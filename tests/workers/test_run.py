@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -249,7 +249,7 @@ async def test_whatever_comes_of_a_lost_claim_is_not_saved(end: str, scene: Scen
     assert ended is None
     row = await scene.row()
     assert (row.fence, row.report, row.last_error) == (2, Report().to_json(), None)
-    assert row.run_after == scene.clock() + timedelta(seconds=10)
+    assert row.run_after == Every(10).after(scene.clock())
 
 
 async def test_what_takes_too_long_is_stopped(scene: Scene) -> None:
@@ -314,7 +314,7 @@ async def test_a_schedule_is_kept_by_what_fails_too(scene: Scene) -> None:
 
     assert ended is not None
     assert (ended.state, ended.attempts) == (WorkState.QUEUED, 0)
-    assert ended.run_after == after(3600)
+    assert ended.run_after == Every(3600).after(NOW)
 
 
 async def test_of_an_unforeseen_error_only_its_kind_is_told(scene: Scene) -> None:
@@ -454,9 +454,14 @@ async def test_what_is_due_is_run_in_the_order_in_which_it_waited_each_once(scen
         ran.append(state.work.job)
         return Report()
 
+    class AtOnce:
+        """Due again as soon as it ends, which must not keep the others waiting."""
+
+        def after(self, now: datetime) -> datetime:
+            return now
+
     def job(name: JobName) -> Job:
-        # Due again as soon as it ends, which must not keep the others waiting.
-        return Job(name=name, run=body, timeout_seconds=60, reason="", schedule=Every(0))
+        return Job(name=name, run=body, timeout_seconds=60, reason="", schedule=AtOnce())
 
     await queue(scene.storage, OTHER, after(-60))
     await queue(scene.storage, JobName.SWEEP_REVOCATIONS, after(1))
