@@ -1,4 +1,4 @@
-"""Tenants: looked at, suspended, brought back and removed, by the operator alone."""
+"""Tenants: looked at, changed, suspended, brought back and removed, by the operator alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gateway.graphql.pages import (
     given,
     page_request,
 )
+from gateway.services.tenants import TenantChanges
 
 
 @strawberry.type(description="A row of the registry; its slug is also the prefix of its tables.")
@@ -88,6 +89,29 @@ class TenantQueries:
 
 
 @strawberry.input
+class UpdateTenantInput:
+    """What is left out stays as it is."""
+
+    slug: str
+    display_name: str | None = UNSET
+    retention_days: int | None = strawberry.field(
+        default=UNSET,
+        description=(
+            "1 to 36500; null: as the deployment says. What is older can be read no more at once, "
+            "and goes with the next purge: a longer retention does not bring it back."
+        ),
+    )
+
+    def meant(self) -> TenantChanges:
+        changes = TenantChanges()
+        if self.display_name is not None and self.display_name is not UNSET:
+            changes["display_name"] = self.display_name
+        if self.retention_days is not UNSET:
+            changes["retention_days"] = self.retention_days
+        return changes
+
+
+@strawberry.input
 class SuspendTenantInput:
     slug: str
     reason: str | None = strawberry.field(
@@ -108,6 +132,11 @@ class RemoveTenantInput:
     )
 
 
+@strawberry.type
+class TenantUpdated:
+    tenant: Tenant
+
+
 @strawberry.type(
     description="Every request of its agents, and every token, is refused from now on."
 )
@@ -125,6 +154,10 @@ class TenantRemovalRequested:
     tenant: Tenant
 
 
+UpdateTenantPayload = Annotated[
+    TenantUpdated | InvalidInput | NotFound | InvalidTransition,
+    strawberry.union("UpdateTenantPayload"),
+]
 SuspendTenantPayload = Annotated[
     TenantSuspended | InvalidInput | NotFound | InvalidTransition,
     strawberry.union("SuspendTenantPayload"),
@@ -140,6 +173,12 @@ RemoveTenantPayload = Annotated[
 
 @strawberry.type
 class TenantMutations:
+    @guarded(OPERATOR, description="Its name, and how long its trail is kept.")
+    async def update_tenant(self, info: Info, input: UpdateTenantInput) -> UpdateTenantPayload:
+        context = info.context
+        tenant = await context.gateway.tenants.update(context.call, input.slug, input.meant())
+        return TenantUpdated(tenant=_shown(tenant))
+
     @guarded(
         OPERATOR,
         description=(

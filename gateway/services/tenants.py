@@ -1,5 +1,5 @@
-"""Tenants: looked at, suspended, brought back and removed, by the operator alone. How they come to
-be is in `onboarding`.
+"""Tenants: looked at, changed, suspended, brought back and removed, by the operator alone. How
+they come to be is in `onboarding`.
 
 Status: active ⇄ suspended; either, and one that was never finished, → removing → removed, which is
 final. Removing lasts for a time of grace, in which the tenant can still be brought back. Leaving
@@ -12,14 +12,15 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from db import grammar
 from db.contract import Storage
-from db.errors import InvalidTransition, NotFound, TenantNotProvisioned
+from db.errors import InvalidInput, InvalidTransition, NotFound, TenantNotProvisioned
 from db.filters import TenantFilter
 from db.namespace import prefix_problem
 from db.pages import COUNT_CAP, Page, PageRequest
-from db.records import Tenant, TenantStatus
+from db.records import JSONObject, Tenant, TenantStatus
 from db.registry import RegistryUnit
 from db.removal import Removal
 from db.revocations import Revocations
@@ -37,7 +38,15 @@ from db.work import (
 from gateway.services.call import Call
 
 _LONGEST_REASON = 500
+_LONGEST_RETENTION = 36_500  # days
 _WAITING = (WorkState.QUEUED, WorkState.RUNNING)
+
+
+class TenantChanges(TypedDict, total=False):
+    """`retention_days` None: as the deployment says."""
+
+    display_name: str
+    retention_days: int | None
 
 
 class TenantService:
@@ -74,6 +83,25 @@ class TenantService:
             for work in found.values()
             if work.tenant is not None and work.state in _WAITING
         }
+
+    async def update(self, call: Call, slug: str, changes: TenantChanges) -> Tenant:
+        """Raises InvalidInput, NotFound, InvalidTransition (removed)."""
+        said = _said(changes)
+        async with self._storage.registry_unit() as unit:
+            tenant = await hold_tenant(unit, slug)
+            if tenant.status is TenantStatus.REMOVED:
+                raise InvalidTransition("a removed tenant cannot be changed", ("slug",))
+            changed = replace(tenant, **said)
+            if changed == tenant:
+                return tenant
+            changed = replace(changed, updated_at=call.now)
+            await unit.tenants.save(changed)
+            now: JSONObject = {
+                "displayName": changed.display_name,
+                "retentionDays": changed.retention_days,
+            }
+            await unit.operator_events.append(call.operator_event("tenant.updated", slug, now))
+        return changed
 
     async def suspend(self, call: Call, slug: str, reason: str | None = None) -> Tenant:
         """Asked again of a suspended tenant it changes nothing, but makes the suspension known
@@ -239,6 +267,19 @@ def _require(tenant: Tenant, *among: TenantStatus) -> None:
     if tenant.status not in among:
         needed = " or ".join(among)
         raise InvalidTransition(f"the tenant is {tenant.status}, not {needed}", ("slug",))
+
+
+def _said(changes: TenantChanges) -> TenantChanges:
+    """Raises InvalidInput."""
+    said = changes.copy()
+    if "display_name" in said:
+        said["display_name"] = grammar.text(said["display_name"], "displayName", most=128, least=1)
+    days = said.get("retention_days")
+    if days is not None and not 1 <= days <= _LONGEST_RETENTION:
+        raise InvalidInput(
+            f"retentionDays must be from 1 to {_LONGEST_RETENTION}", ("retentionDays",)
+        )
+    return said
 
 
 def _checked(reason: str | None) -> str | None:

@@ -37,6 +37,7 @@ SUCCESSES = {
     "revokeToken": "... on TokenRevoked { active }",
     "onboardTenant": """... on TenantOnboarded {
         tenant { slug displayName status } clientId clientSecret }""",
+    "updateTenant": "... on TenantUpdated { tenant { slug displayName retentionDays } }",
     "suspendTenant": f"... on TenantSuspended {{ tenant {{ {TENANT} }} }}",
     "reactivateTenant": f"... on TenantReactivated {{ tenant {{ {TENANT} }} }}",
     "removeTenant": f"... on TenantRemovalRequested {{ tenant {{ {TENANT} }} }}",

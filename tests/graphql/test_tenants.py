@@ -10,12 +10,19 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from db.records import JSONObject
 from tests.gateway import Client, postgres_settings, running
 from tests.graphql.asking import Asking
 from tests.servers.databases import Database
 
 NOBODY = [{"slug": slug} for slug in ("unknown", "", "NOPE", "a\x00b", "pg_x", "' or 1=1 --")]
-ACTS = ("suspendTenant", "reactivateTenant", "removeTenant", "resetTenantAdministrator")
+ACTS = (
+    "updateTenant",
+    "suspendTenant",
+    "reactivateTenant",
+    "removeTenant",
+    "resetTenantAdministrator",
+)
 
 
 async def test_the_operator_looks_at_tenants_one_by_one_and_in_pages(stored: Asking) -> None:
@@ -45,6 +52,33 @@ async def test_the_operator_looks_at_tenants_one_by_one_and_in_pages(stored: Ask
 async def test_a_tenant_that_cannot_be_is_nobody(stored: Asking, slug: str) -> None:
     document = "query($slug: String!) { tenant(slug: $slug) { slug } }"
     assert await stored.operator.data(document, {"slug": slug}) == {"tenant": None}
+
+
+async def test_a_tenant_s_name_and_retention_are_changed_one_by_one(stored: Asking) -> None:
+    operator, acme = stored.operator, {"slug": "acme"}
+    shown: JSONObject = {"slug": "acme", "displayName": "acme at work", "retentionDays": None}
+    changes: list[JSONObject] = [
+        {"retentionDays": 30}, {"displayName": "Acme & Söhne"}, {"retentionDays": None}, {},
+    ]  # fmt: skip
+    for said in changes:
+        payload = await operator.change("updateTenant", acme | said)
+        shown |= said
+        assert payload == {"__typename": "TenantUpdated", "tenant": shown}
+
+
+@pytest.mark.parametrize(
+    "said", [{"retentionDays": 0}, {"retentionDays": -1}, {"retentionDays": 36_501},
+             {"displayName": ""}, {"displayName": "x" * 129}, {"displayName": "a\x00b"}]
+)  # fmt: skip
+async def test_what_a_tenant_cannot_be_given_changes_nothing(
+    stored: Asking, said: dict[str, object]
+) -> None:
+    payload = await stored.operator.change("updateTenant", {"slug": "acme", **said})
+    assert (payload["__typename"], payload["path"]) == ("InvalidInput", list(said))
+    payload = await stored.operator.change("updateTenant", {"slug": "acme"})
+    assert payload["tenant"] == {
+        "slug": "acme", "displayName": "acme at work", "retentionDays": None,
+    }  # fmt: skip
 
 
 async def test_a_tenant_is_suspended_and_brought_back(stored: Asking) -> None:

@@ -147,6 +147,7 @@ class Scene:
                 "displayName": "G",
                 "adminEmail": "root@globex.example",
             },
+            "updateTenant": {"slug": "acme", "retentionDays": 30},
             "suspendTenant": {"slug": "acme"},
             "reactivateTenant": {"slug": "acme"},
             "removeTenant": {"slug": "acme"},

@@ -237,6 +237,9 @@ async def test_what_the_operator_does_is_written_to_its_own_trail(
     ]  # fmt: skip
     assert await fresh.written(since) == Counter()
     operator = fresh.asking.operator
+    await operator.change("updateTenant", {"slug": "globex", "retentionDays": 30})
+    newest = (await registry.operator_events.page(PageRequest(first=1))).items[0]
+    assert (newest.action, newest.tenant) == ("tenant.updated", "globex")
     for mutation, said in (
         ("suspendTenant", "tenant.suspended"),
         ("reactivateTenant", "tenant.reactivated"),

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from db.errors import InvalidInput, InvalidTransition, NotFound, Unauthenticated
-from db.filters import TenantFilter
+from db.filters import AuditEventFilter, TenantFilter
 from db.pages import PageRequest
 from db.records import AuditOutcome, OperatorEvent, Tenant, TenantStatus
 from gateway.auth.principal import Operator
@@ -63,6 +63,60 @@ async def test_tenants_are_found_by_slug_alone(gateway: RunningGateway) -> None:
     assert [tenant.slug for tenant in page.items] == ["acme", "globex"]
     failed = TenantFilter(status=(TenantStatus.FAILED,))
     assert await tenants.count(failed) == 0
+
+
+async def test_a_retention_of_its_own_hides_what_is_older_at_once_and_is_on_record(
+    gateway: RunningGateway,
+) -> None:
+    acme, globex = await gateway.onboard("acme"), await gateway.onboard("globex")
+    gateway.clock.advance(2 * 86_400)
+    before = await row(gateway)
+
+    tenant = await gateway.gateway.tenants.update(
+        gateway.call(Operator()), "acme", {"retention_days": 1}
+    )
+
+    assert tenant == replace(before, retention_days=1, updated_at=gateway.clock.now)
+    assert await row(gateway) == tenant
+    event = (await operator_events(gateway))[0]
+    assert (event.action, event.tenant, event.metadata) == (
+        "tenant.updated", "acme", {"displayName": "acme at work", "retentionDays": 1},
+    )  # fmt: skip
+    for client, seen in ((acme, 1), (globex, 3)):
+        call = await gateway.as_caller(client)
+        page = await gateway.gateway.audit.page(call, PageRequest(), AuditEventFilter())
+        assert len(page.items) == seen
+    # Hidden, and not gone: that is for the purge.
+    assert len(await gateway.trail(acme)) == 3
+
+
+async def test_what_is_said_again_of_a_tenant_changes_nothing_and_is_not_told(
+    gateway: RunningGateway,
+) -> None:
+    await gateway.onboard()
+    before, events = await row(gateway), await operator_events(gateway)
+    gateway.clock.advance(60)
+    call = gateway.call(Operator())
+
+    await gateway.gateway.tenants.update(
+        call, "acme", {"retention_days": None, "display_name": before.display_name}
+    )
+
+    assert await row(gateway) == before
+    assert await operator_events(gateway) == events
+
+
+async def test_a_removed_tenant_is_not_changed_any_more(gateway: RunningGateway) -> None:
+    await gateway.onboard()
+    await put(gateway, TenantStatus.REMOVED)
+    before = await row(gateway)
+
+    with pytest.raises(InvalidTransition):
+        await gateway.gateway.tenants.update(
+            gateway.call(Operator()), "acme", {"retention_days": 7}
+        )
+
+    assert await row(gateway) == before
 
 
 async def test_every_request_of_a_suspended_tenant_is_refused_and_of_no_other(
