@@ -14,7 +14,7 @@ from db.contract import Storage
 from db.errors import AgentIdPError
 from db.records import JSONObject
 from db.work import Work, renewed
-from workers.state import LeaseLost
+from workers.state import hold
 
 TICK = timedelta(seconds=2)
 """How far behind the progress that others read may be."""
@@ -55,9 +55,7 @@ class Heartbeat:
                 continue
             try:
                 async with self.storage.registry_unit() as unit:
-                    held = await unit.work.get(claim.key)
-                    if held is None or not held.held_by(claim):
-                        raise LeaseLost(claim.key)
+                    held = await hold(unit, claim)
                     await unit.work.save(renewed(held, now, said, self.lease))
             except AgentIdPError as error:
                 _log.warning("no heartbeat", work=claim.key, reason=error.message)

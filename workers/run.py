@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -40,7 +40,6 @@ from workers.jobs import JOBS, Job, job_name
 from workers.state import LeaseLost, Report, State, shortened
 
 _PATIENCE = 3  # seconds for a job that was told to stop, and for putting its row back
-_BATCH = 1000
 _KILLED = 2  # times as often as it may fail, a job may end without a word
 
 T = TypeVar("T")
@@ -194,21 +193,6 @@ class Runner:
                     await unit.work.save(released(held, self.clock()))
         except AgentIdPError as error:
             _log.warning("job not put back", job=claim.job, reason=error.message)
-
-
-async def run_due(runner: Runner) -> Sequence[Work]:
-    """Runs every row that is due, the longest waiting first, each once; as they were left."""
-    ended: list[Work] = []
-    seen: set[str] = set()
-    while True:
-        due = await runner.storage.registry.work.due(runner.clock(), _BATCH)
-        new = [work.key for work in due if work.key not in seen]
-        if not new:
-            return ended
-        for key in new:
-            seen.add(key)
-            if (work := await runner.run(key)) is not None:
-                ended.append(work)
 
 
 def worker_name() -> str:

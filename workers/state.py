@@ -19,6 +19,14 @@ class LeaseLost(Exception):
     """Another worker has claimed the row meanwhile: nothing more is to be changed for it."""
 
 
+async def hold(unit: RegistryUnit, claim: Work) -> Work:
+    """The row that was claimed, held until the unit ends. Raises LeaseLost."""
+    held = await unit.work.get(claim.key)
+    if held is None or not held.held_by(claim):
+        raise LeaseLost(claim.key)
+    return held
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """`work` is the row as it was claimed, `advance` tells how far the run is."""
@@ -39,9 +47,7 @@ class State:
     async def hold(self, unit: RegistryUnit) -> None:
         """Keeps the claim until the unit ends: what it changes is changed by the last worker that
         claimed the row, or by none. Raises LeaseLost."""
-        held = await unit.work.get(self.work.key)
-        if held is None or not held.held_by(self.work):
-            raise LeaseLost(self.work.key)
+        await hold(unit, self.work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import getpass
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import URL, NullPool, event, text
@@ -143,6 +144,13 @@ def _holding(subject: str) -> tuple[str, ...]:
 async def table_exists(connection: AsyncConnection, name: str) -> bool:
     found = await connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": name})
     return bool(found)
+
+
+async def server_clock(connection: AsyncConnection) -> datetime:
+    """The database's own time, for what our own clock must not decide alone."""
+    there = await connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(there, datetime)
+    return there
 
 
 def application_role(source: Source) -> str | None:

@@ -28,7 +28,15 @@ from db.months import following, is_over
 from db.namespace import TenantPrefix
 from db.postgres.citus import citus_version, completion, detachment
 from db.postgres.driver import driver_of
-from db.postgres.owner import Source, connect, hold, is_lost, reason, table_exists
+from db.postgres.owner import (
+    Source,
+    connect,
+    hold,
+    is_lost,
+    reason,
+    server_clock,
+    table_exists,
+)
 from db.postgres.partitions import Partition, partitions
 from db.postgres.rows import parameters
 from db.records import Purge
@@ -242,8 +250,7 @@ async def _refuse_the_future(
     connection: AsyncConnection, tenant: TenantPrefix, now: datetime
 ) -> datetime:
     """The database's own time."""
-    there = await connection.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(there, datetime)
+    there = await server_clock(connection)
     if now - there > _MOST_AHEAD:
         raise MigrationFailed(
             f"{tenant} was not purged: this process is {(now - there).days} days ahead of the"

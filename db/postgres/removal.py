@@ -13,9 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.errors import MigrationFailed
 from db.namespace import TenantPrefix
-from db.postgres.owner import Source, change, connect, is_lost, reason
-
-_NOUNS = ("agents", "credentials", "audit_events", "token_revocations")
+from db.postgres.owner import Source, change, connect, is_lost, reason, server_clock
+from db.postgres.roles import tables_of
 
 # With the months that a purge has detached and not yet dropped, of which the parent knows nothing.
 _STANDING = """
@@ -52,9 +51,7 @@ async def _refuse_the_future(
     connection: AsyncConnection, tenant: TenantPrefix, due: datetime
 ) -> None:
     """Nothing brings the tables back for whoever still has time to call the removal off."""
-    there = await connection.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(there, datetime)
-    if due > there:
+    if due > await server_clock(connection):
         raise MigrationFailed(
             f"{tenant} was not dropped: this process is ahead of the database, by whose clock the"
             " time of grace is not over"
@@ -65,7 +62,7 @@ async def _standing(connection: AsyncConnection, tenant: TenantPrefix) -> tuple[
     rows = await connection.execute(
         text(_STANDING),
         {
-            "tables": [*map(tenant.table, _NOUNS), tenant.version_table],
+            "tables": tables_of(tenant),
             "months": tenant.audit_partition_pattern,
         },
     )

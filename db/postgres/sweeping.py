@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.errors import MigrationFailed, TenantNotProvisioned
 from db.namespace import TenantPrefix
-from db.postgres.owner import Source, connect, is_lost, reason, table_exists
+from db.postgres.owner import Source, connect, is_lost, reason, server_clock, table_exists
 
 _PAGE = 5_000
 _BEGINNING = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -54,9 +54,7 @@ async def _refuse_the_future(
 ) -> None:
     """Where this process's clock is wrong, a revocation that it takes for over may be all that
     keeps a live token out."""
-    there = await connection.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(there, datetime)
-    if before > there:
+    if before > await server_clock(connection):
         raise MigrationFailed(
             f"{tenant} was not swept: this process is ahead of the database, and would take live"
             " tokens for ended"

@@ -21,7 +21,7 @@ from db.work import LEASE, JobName, Work, WorkState, requeued
 from tests.contract.cast import NOW, after
 from tests.workers.harness import Bell, Clock, Pulse, queue
 from workers.jobs import Job
-from workers.run import Runner, run_due, worker_name
+from workers.run import Runner, worker_name
 from workers.schedules import Daily, Every
 from workers.state import Report, State
 
@@ -445,35 +445,6 @@ async def test_a_job_that_ends_its_workers_is_given_up_too(scene: Scene) -> None
     assert ended is not None
     assert (ended.state, ended.attempts) == (WorkState.FAILED, 5)
     assert ended.last_error == "its worker was gone before it ended, 4 times"
-
-
-async def test_what_is_due_is_run_in_the_order_in_which_it_waited_each_once(scene: Scene) -> None:
-    ran: list[JobName] = []
-
-    async def body(state: State, now: datetime) -> Report:
-        ran.append(state.work.job)
-        return Report()
-
-    class AtOnce:
-        """Due again as soon as it ends, which must not keep the others waiting."""
-
-        def after(self, now: datetime) -> datetime:
-            return now
-
-    def job(name: JobName) -> Job:
-        return Job(name=name, run=body, timeout_seconds=60, reason="", schedule=AtOnce())
-
-    await queue(scene.storage, OTHER, after(-60))
-    await queue(scene.storage, JobName.SWEEP_REVOCATIONS, after(1))
-    runner = replace(
-        scene.runner(body),
-        jobs={name: job(name) for name in (JOB, OTHER, JobName.SWEEP_REVOCATIONS)},
-    )
-
-    ended = await run_due(runner)
-
-    assert ran == [OTHER, JOB]
-    assert [work.job for work in ended] == ran
 
 
 def test_no_two_workers_have_one_name() -> None:
