@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.backends import open_storage
 from db.clock import system_clock
 from db.migrations import migrate
+from db.revocations import RedisRevocations
 from db.settings import StorageSettings
 from gateway.settings import GatewaySettings
 from tests.contract.cast import ACME, GLOBEX, NOW, new_tenant
@@ -158,3 +159,21 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         await client.flushdb()
         yield client
         await client.flushdb()
+
+
+@pytest.fixture
+async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RedisRevocations]:
+    """The revocation cache on `redis`."""
+    made = RedisRevocations(redis_url)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """A server of this test's own, which it may stop, start and set."""
+    with temporary_place() as room:
+        server = Valkey(room / "valkey")
+        server.start()
+        yield server
+        server.stop()

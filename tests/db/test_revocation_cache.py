@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,13 +58,6 @@ async def unreachable(place: Path) -> AsyncIterator[Storage]:
 
 
 @pytest.fixture
-async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RevocationCache]:
-    made = open_cache(redis_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def revocations(storage: Storage, cache: RevocationCache) -> Revocations:
     return Revocations(storage, cache)
 
@@ -72,16 +65,6 @@ def revocations(storage: Storage, cache: RevocationCache) -> Revocations:
 @pytest.fixture
 def acme() -> Tenant:
     return new_tenant("acme", token_generation=5)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    """A server of this test's own, which it may stop."""
-    with temporary_place() as room:
-        server = Valkey(room / "valkey")
-        server.start()
-        yield server
-        server.stop()
 
 
 async def _accepts(revocations: Revocations, acme: Tenant, jti: UUID = JTI) -> bool:

@@ -73,13 +73,6 @@ async def unreachable(place: Path) -> AsyncIterator[Storage]:
 
 
 @pytest.fixture
-async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RevocationCache]:
-    made = open_cache(redis_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def acme() -> Tenant:
     return new_tenant("acme", token_generation=5)
 

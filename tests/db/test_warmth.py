@@ -5,7 +5,7 @@ Nobody waits for time here: the lease is asked of the server as the instant at w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -19,28 +19,10 @@ from db.cuts import Cut, CutKind, Cuts, as_text
 from db.errors import Misconfigured, Unavailable
 from db.warmth import CLAIM, LEASE_SECONDS, MARKER, Opening
 from tests.contract.cast import ACME, GLOBEX
-from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 
 # By the server's own clock, which no test can set, it lies ahead.
 FAR = 7_226_582_400
-
-
-@pytest.fixture
-async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RedisRevocations]:
-    made = RedisRevocations(redis_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    """A server of this test's own, which it may stop and set."""
-    with temporary_place() as room:
-        server = Valkey(room / "valkey")
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from db.cache import RedisRevocations
 from db.errors import AgentIdPError
 from db.warmth import Opening
 from tests.contract.cast import ACME
-from tests.db.test_warmth import FAR, client, key, marks, valkey
+from tests.db.test_warmth import FAR, client, key, marks
 from tests.servers.valkey import Valkey
 
-__all__ = ["client", "valkey"]
+__all__ = ["client"]
 
 
 @dataclass

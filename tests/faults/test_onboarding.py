@@ -24,7 +24,6 @@ from tests.db.catalog import everything, rows
 from tests.faults.chaos import Chaos
 from tests.gateway import CHEAPEST_BCRYPT, Client, postgres_settings
 from tests.servers.databases import Database
-from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 
 TENANTS = 100
@@ -32,15 +31,6 @@ SECONDS = 240  # never reached: whoever waits longer waits for something that do
 LEAST = {"kill": 5, "flush": 3, "restart": 2}
 
 _ACTIVE = TenantFilter(status=(TenantStatus.ACTIVE,))
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with temporary_place() as room:
-        server = Valkey(room / "valkey")
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from db.work import JobName, WorkState, new_work, work_key
 from tests.contract.cast import ACME, new_agent, new_credential, new_tenant, put
 from tests.db.postgres import execute, opened, settings_of
 from tests.servers.databases import Database
-from tests.servers.places import temporary_place
 from tests.servers.process import end, launch
 from tests.servers.valkey import Valkey
 from tests.workers.harness import Bell
@@ -40,15 +39,6 @@ MANY = 400_000
 SOME = 30_000
 REVOCATIONS = 300
 SECONDS = 60  # never reached: whoever waits longer waits for something that does not come
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with temporary_place() as room:
-        server = Valkey(room / "valkey")
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from db.contract import Storage
 from db.revocations import NoCache, RevocationCache
 from db.settings import StorageSettings
 from db.warmth import Opening, Warmth
-from db.work import Doorbell, JobName, Work, new_work, requeued, work_key
+from db.work import Doorbell, JobName, Work, claimed, new_work, requeued, work_key
 from workers.run import Runner
+from workers.state import State
 
 
 class Clock:
@@ -129,3 +130,15 @@ async def perform(
     ended = await runner.run(key)
     assert ended is not None, f"{key} was not due, or its claim was lost"
     return ended
+
+
+async def claim(
+    storage: Storage, settings: StorageSettings, key: str, now: datetime, worker: str = "worker"
+) -> State:
+    """The row as a worker has it that then does nothing more by itself."""
+    async with storage.registry_unit() as unit:
+        row = await unit.work.get(key)
+        held = row and claimed(row, worker, now)
+        assert held is not None
+        await unit.work.save(held)
+    return State(settings, storage, NoCache(), Bell(), held, lambda *_: None)

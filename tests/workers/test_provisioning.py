@@ -18,7 +18,7 @@ from db.provisioning import provision_tenant
 from db.records import AuditAction, AuditOutcome, Tenant, TenantStatus
 from db.revocations import NoCache
 from db.settings import StorageSettings
-from db.work import LEASE, JobName, Work, WorkState, claimed, new_work, requeued
+from db.work import LEASE, JobName, Work, WorkState, new_work, requeued
 from tests.contract.cast import (
     NOW,
     after,
@@ -32,7 +32,7 @@ from tests.contract.conftest import settings, storage
 from tests.db.catalog import session, wait_for_waiting
 from tests.db.postgres import execute, opened, settings_of
 from tests.servers.databases import Database
-from tests.workers.harness import Bell, Clock
+from tests.workers.harness import Bell, Clock, claim
 from workers import provisioning
 from workers.run import Runner
 from workers.state import LeaseLost, Report, State
@@ -67,13 +67,7 @@ class Scene:
         )
 
     async def claim(self, worker: str = "worker") -> State:
-        """As a worker has it that then does nothing more."""
-        async with self.storage.registry_unit() as unit:
-            row = await unit.work.get(KEY)
-            claim = row and claimed(row, worker, self.clock())
-            assert claim is not None
-            await unit.work.save(claim)
-        return State(self.settings, self.storage, NoCache(), Bell(), claim, lambda *_: None)
+        return await claim(self.storage, self.settings, KEY, self.clock(), worker)
 
     async def tenant(self) -> Tenant:
         found = await self.storage.registry.tenants.get(SLUG)

@@ -28,7 +28,6 @@ from db.work import (
     Work,
     WorkState,
     cancelled,
-    claimed,
     new_work,
     released,
     work_key,
@@ -38,7 +37,7 @@ from tests.contract.paging import items
 from tests.db.catalog import everything, session, wait_for_waiting
 from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
-from tests.workers.harness import Bell, Clock
+from tests.workers.harness import Bell, Clock, claim
 from workers import removal
 from workers.run import Runner
 from workers.state import LeaseLost, State
@@ -85,13 +84,7 @@ class Scene:
         return ended
 
     async def claim(self, worker: str = "worker") -> State:
-        """As a worker has it that then does nothing more by itself."""
-        async with self.storage.registry_unit() as unit:
-            row = await unit.work.get(KEY)
-            claim = row and claimed(row, worker, self.clock())
-            assert claim is not None
-            await unit.work.save(claim)
-        return State(self.settings, self.storage, NoCache(), Bell(), claim, lambda *_: None)
+        return await claim(self.storage, self.settings, KEY, self.clock(), worker)
 
     async def tenant(self) -> Tenant:
         found = await self.storage.registry.tenants.get("acme")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,13 +38,6 @@ WARM_UP = work_key(JobName.WARM_REVOCATIONS)
 def this_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite takes longer than the minute that most of what is here has to live."""
     monkeypatch.setitem(globals(), "NOW", system_clock())
-
-
-@pytest.fixture
-async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RedisRevocations]:
-    made = RedisRevocations(redis_url)
-    yield made
-    await made.close()
 
 
 async def tail(

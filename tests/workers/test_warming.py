@@ -4,7 +4,6 @@ at all."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -50,13 +49,6 @@ MINUTE = timedelta(seconds=60)
 def this_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite takes longer than the minute that most of what is here has to live."""
     monkeypatch.setitem(globals(), "NOW", system_clock())
-
-
-@pytest.fixture
-async def cache(redis: Redis, redis_url: str) -> AsyncIterator[RedisRevocations]:
-    made = RedisRevocations(redis_url)
-    yield made
-    await made.close()
 
 
 async def warm_up(

@@ -23,7 +23,6 @@ from db.work import JobName, Work, WorkState, work_key
 from tests.db.catalog import session
 from tests.db.scene import settings as settings_of
 from tests.servers.databases import Database
-from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 from tests.workers.harness import queue
 from workers.bell import QUEUE, ArqQueue
@@ -107,16 +106,6 @@ async def store(database: Database) -> AsyncIterator[Storage]:
     opened = await open_storage(settings_of(database))
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    """A server for this test alone, to be stopped and started by it."""
-    with temporary_place() as room:
-        server = Valkey(room / "valkey")
-        server.start()
-        yield server
-        server.stop()
 
 
 async def until(store: Storage, key: str, true: Callable[[Work], bool]) -> Work:
