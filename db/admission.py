@@ -17,7 +17,7 @@ from db.records import JSON, Agent, AuditEvent, Credential, JSONObject
 R = TypeVar("R", Agent, AuditEvent, Credential)
 
 # JSON already, so nothing is to be made of it.
-_AS_IT_IS = frozenset({"permissions", "metadata"})
+_AS_IT_IS = frozenset({"permissions", "metadata", "public_key"})
 _SHAPES: dict[type[object], dict[str, Any]] = {
     kind: get_type_hints(kind) for kind in (Agent, AuditEvent, Credential)
 }

@@ -33,7 +33,7 @@ from db.cuts import CutKind, Cuts
 from db.filters import AgentFilter, AgentOrder, AuditEventFilter, CredentialFilter
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
-from db.records import Agent, AuditEvent, Credential, Revocation, Standing, Tenant
+from db.records import Agent, AuditEvent, Credential, Login, Revocation, Standing, Tenant
 from db.registry import RegistryReader, RegistryUnit
 from db.upkeep import Upkeep
 
@@ -76,6 +76,10 @@ class CredentialReader(Protocol):
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         """Those usable at `now`, in the order of `page`: what a client's secret is compared
         with."""
+        ...
+
+    async def login(self, client_id: UUID, now: datetime) -> Login | None:
+        """The agent with `of_client`, as of one instant; None when there is no such agent."""
         ...
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
@@ -220,10 +224,20 @@ class CredentialStore(Protocol):
         ...
 
     async def save(self, credential: Credential) -> None:
-        """Replaces `status`, `expires_at`, `revoked_at`, `label` and `last_used_at`.
+        """Replaces `status`, `expires_at`, `revoked_at`, `label`, `last_used_at` and `replaced_by`.
 
         Raises NotFound.
         """
+        ...
+
+    async def rehash(self, credential_id: UUID, was: str, secret_hash: str, tag: str) -> bool:
+        """Puts another hash of the same secret in the place of `was`, with its tag; False, and
+        nothing is changed, when `was` is not what is there."""
+        ...
+
+    async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
+        """Raises `last_used_at` of each to the instant given, unless it is later already. Those
+        that another unit holds right now are passed over; the ids of these."""
         ...
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
@@ -268,10 +282,43 @@ class UnitOfWork(Protocol):
     def revocations(self) -> RevocationStore: ...
 
 
+class JointUnit(UnitOfWork, Protocol):
+    """A unit of a tenant and one of the registry, committed together or not at all.
+
+    Whoever changes the tenant's row holds it first, before anything else: others wait for it while
+    they hold rows of the tenant.
+    """
+
+    @property
+    def registry(self) -> RegistryUnit: ...
+
+
+class Trail(Protocol):
+    """What changes nothing and is to be known all the same: events of many requests, written
+    together. Whatever changes something writes its event in its own unit."""
+
+    async def append(self, tenant: TenantPrefix, event: AuditEvent) -> None:
+        """Returns once the event is committed. One whose id is there already is left as it is.
+        Raises Unavailable when that cannot be said, or too much is waiting: the event may be there
+        then, and appending it again is harmless."""
+        ...
+
+    def used(self, tenant: TenantPrefix, credential_id: UUID, at: datetime) -> None:
+        """Notes that the credential was used: in `last_used_at`, soon, at the latest on `close`."""
+        ...
+
+
 class Storage(Protocol):
     def read(self, tenant: TenantPrefix) -> TenantReader: ...
 
     def unit(self, tenant: TenantPrefix) -> AbstractAsyncContextManager[UnitOfWork]: ...
+
+    def joint_unit(self, tenant: TenantPrefix) -> AbstractAsyncContextManager[JointUnit]:
+        """No unit of the registry is begun inside it."""
+        ...
+
+    @property
+    def trail(self) -> Trail: ...
 
     @property
     def registry(self) -> RegistryReader: ...
@@ -285,4 +332,6 @@ class Storage(Protocol):
         """That the store answers and its registry is at head. Raises Unavailable."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """What the trail was given is written first."""
+        ...

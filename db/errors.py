@@ -19,6 +19,7 @@ AgentIdPError
 ├── Denied                 the caller may not do this at all
 │   ├── Unauthenticated    no token, or one that is not accepted
 │   └── Forbidden          the token lacks a scope
+├── Throttled              too much was asked, or got wrong too often; try again later
 ├── Unavailable            a store cannot be reached; nothing false was said, try again
 ├── Misconfigured          an operator must act: settings, prefixes, migrations
 │   ├── TenantNotBound     a statement reached the database without its tenant
@@ -131,6 +132,16 @@ class Forbidden(Denied):
     def __init__(self, message: str, scope: str | None = None) -> None:
         super().__init__(message)
         self.scope = scope
+
+
+class Throttled(AgentIdPError):
+    """`retry_after` is in seconds (RFC 6585 §4)."""
+
+    code = "THROTTLED"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(AgentIdPError):

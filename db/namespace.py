@@ -37,6 +37,11 @@ def prefix_problem(text: str) -> str | None:
     return None
 
 
+def retired_key(kid: str) -> str:
+    """The revocation cache's key for a signing key that is retired; it is no tenant's."""
+    return f"revocations:key:{kid}"
+
+
 @dataclass(frozen=True, slots=True)
 class TenantPrefix:
     """The prefix of a registered tenant. Made from its registry row alone, never from a request.

@@ -6,7 +6,7 @@ raises AttributeError, so that a field forgotten in a query cannot pass for an e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -126,15 +126,23 @@ class Agent:
     composite_score: int = 0
     governance_level: int = 0
     token_generation: int = 0
+    kill_switched_at: datetime | None = None
+    kill_switch_reason: str | None = None
 
     @property
     def is_active(self) -> bool:
-        return self.status is AgentStatus.ACTIVE
+        """Whether it may act. The kill switch stands beside the status and leaves it as it is."""
+        return self.status is AgentStatus.ACTIVE and self.kill_switched_at is None
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A client secret of an agent; the secret itself is never here, only its bcrypt hash."""
+    """What an agent proves itself by: a client secret, or a key of its own.
+
+    Of a secret there is the bcrypt hash, and `secret_tag`: a few bits of a digest, which say that
+    only this hash is worth comparing. A key has its public half as a JWK, and a hash that nothing
+    matches. `replaced_by` is what a rotation made; the old one may work on for an overlap.
+    """
 
     credential_id: UUID
     client_id: UUID
@@ -145,6 +153,9 @@ class Credential:
     revoked_at: datetime | None = None
     label: str | None = None
     last_used_at: datetime | None = None
+    secret_tag: str | None = field(default=None, repr=False)
+    public_key: JSON = None
+    replaced_by: UUID | None = None
 
     @property
     def was_cut(self) -> bool:
@@ -207,6 +218,8 @@ class Tenant:
     limits: JSON = None
     status_reason: str | None = None
     administrator_id: UUID | None = None
+    kill_switched_at: datetime | None = None
+    kill_switch_reason: str | None = None
 
     @property
     def prefix(self) -> TenantPrefix:
@@ -214,7 +227,13 @@ class Tenant:
 
     @property
     def is_active(self) -> bool:
+        """Whether it is served. Its agents may act if their kill switch is not engaged, either."""
         return self.status is TenantStatus.ACTIVE
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether no token is issued to any of its agents, and none from before is accepted."""
+        return self.kill_switched_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +285,25 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """`private_key` is the encrypted PEM (KEY_ENCRYPTION_SECRET); at most one key is `signing`."""
+    """`private_key` is encrypted (KEY_ENCRYPTION_SECRET); at most one key is `signing`. One that is
+    `published` verifies: before it signs, so that everybody knows it by then, and afterwards, until
+    the last of its tokens has ended. `changed_at` is when it got its status."""
 
     kid: str
     algorithm: str
     private_key: bytes = field(repr=False)
     status: SigningKeyStatus
     created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What decides whether a client proves itself, from one statement: the agent, and those of its
+    credentials that are usable at that instant."""
+
+    agent: Agent
+    credentials: Sequence[Credential]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +314,7 @@ class Standing:
     agent_status: AgentStatus
     token_generation: int
     credential: Credential | None
+    killed: bool = False
 
     def admits(self, agent_id: UUID, generation: int) -> bool:
         """Whether a token of that agent, of that generation of it, is still accepted.
@@ -292,6 +324,7 @@ class Standing:
         """
         return (
             not self.revoked
+            and not self.killed
             and self.agent_status is AgentStatus.ACTIVE
             and self.token_generation <= generation
             and self.credential is not None

@@ -42,6 +42,12 @@ class SigningKeyReader(Protocol):
         """Every key that is not retired, oldest first."""
         ...
 
+    async def get(self, kid: str) -> SigningKey | None: ...
+
+    async def retired(self, since: datetime) -> Sequence[SigningKey]:
+        """Those that were retired at `since` or later, by kid."""
+        ...
+
 
 class WorkReader(Protocol):
     async def get(self, key: str) -> Work | None: ...
@@ -121,6 +127,14 @@ class SigningKeyStore(Protocol):
     async def add(self, key: SigningKey) -> bool:
         """Whether it was added: False, and nothing changed, when its kid is there already, or when
         it would be a second `signing` key."""
+        ...
+
+    async def get(self, kid: str) -> SigningKey | None:
+        """Holds the row until the unit ends."""
+        ...
+
+    async def save(self, key: SigningKey) -> None:
+        """Replaces `status` and `changed_at`. Raises NotFound."""
         ...
 
 

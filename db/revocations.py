@@ -29,8 +29,8 @@ from db.cache import REVOKED, NoCache, RedisRevocations, RevocationCache, open_c
 from db.contract import Storage
 from db.cuts import CLOCK_LEEWAY_SECONDS, cut_until, token_until
 from db.errors import Unavailable
-from db.namespace import TenantPrefix
-from db.records import Tenant
+from db.namespace import TenantPrefix, retired_key
+from db.records import SigningKeyStatus, Tenant
 from db.warmth import LEASE_SECONDS
 
 __all__ = [
@@ -64,10 +64,12 @@ class Revocations:
         agent_id: UUID,
         credential_id: UUID,
         generation: tuple[int, int],
+        kid: str,
     ) -> bool:
         """Whether a token within its time is still accepted. Raises Unavailable, never guesses.
 
-        `tenant` is the registry row as just read; `generation` is the token's, of (agent, tenant).
+        `tenant` is the registry row as just read; `generation` is the token's, of (agent, tenant);
+        `kid` names the key that it is signed with.
         """
         of_agent, of_tenant = generation
         if of_tenant < tenant.token_generation:
@@ -78,20 +80,25 @@ class Revocations:
             prefix.revoked_key(credential_id),
             prefix.agent_generation_key(agent_id),
             prefix.tenant_generation_key,
+            retired_key(kid),
         ])  # fmt: skip
-        token, credential, *values = found.values
+        token, credential, *values, key = found.values
         agent_cut, tenant_cut = raised = [_generation(value) for value in values]
-        if REVOKED in (token, credential) or agent_cut > of_agent or tenant_cut > of_tenant:
+        marks = (token, credential, key)
+        if REVOKED in marks or agent_cut > of_agent or tenant_cut > of_tenant:
             return False
         # What is there and none of ours says nothing, and least of all that nothing was cut.
-        if found.warm and (token, credential) == (None, None) and _FOREIGN not in raised:
+        if found.warm and marks == (None, None, None) and _FOREIGN not in raised:
             return True
+        signed_with = await self._storage.registry.signing_keys.get(kid)
+        if signed_with is not None and signed_with.status is SigningKeyStatus.RETIRED:
+            return False
         standing = await self._storage.read(prefix).revocations.standing(
             jti, agent_id, credential_id
         )
         return standing is not None and standing.admits(agent_id, of_agent)
 
-    # The three below come after the commit, `since` being the instant that it holds, and again
+    # The four below come after the commit, `since` being the instant that it holds, and again
     # whenever the same is asked for again at a later `now`. They raise Unavailable as long as the
     # cut cannot be acknowledged.
 
@@ -124,6 +131,11 @@ class Revocations:
             else tenant.agent_generation_key(agent_id)
         )
         written = await self._cache.raise_to(key, generation, cut_until(since))
+        await self._acknowledge(written, since, now)
+
+    async def publish_key(self, kid: str, since: datetime, now: datetime) -> None:
+        """Every token that is signed with a key."""
+        written = await self._cache.mark(retired_key(kid), cut_until(since))
         await self._acknowledge(written, since, now)
 
     async def require_ear(self) -> None:

@@ -95,6 +95,8 @@ agents = Table(
     Column("composite_score", SmallInteger, nullable=False, server_default=text("0")),
     Column("governance_level", SmallInteger, nullable=False, server_default=text("0")),
     Column("token_generation", Integer, nullable=False, server_default=text("0")),
+    _instant("kill_switched_at", null=True),
+    Column("kill_switch_reason", Text),
     PrimaryKeyConstraint("agent_id", name="{t}agents_pkey"),
     # One object is both the UNIQUE constraint and the index that the specification names.
     UniqueConstraint("email", name="{t}idx_agents_email"),
@@ -127,6 +129,9 @@ credentials = Table(
     _instant("revoked_at", null=True),
     Column("label", String(64)),
     _instant("last_used_at", null=True),
+    Column("secret_tag", String(8)),
+    Column("public_key", JSONB(none_as_null=True)),
+    Column("replaced_by", Uuid),
     PrimaryKeyConstraint("credential_id", name="{t}credentials_pkey"),
     ForeignKeyConstraint(
         ["client_id"],
@@ -198,6 +203,8 @@ tenants = Table(
     _instant("updated_at", now=True),
     Column("status_reason", Text),
     Column("administrator_id", Uuid),
+    _instant("kill_switched_at", null=True),
+    Column("kill_switch_reason", Text),
     PrimaryKeyConstraint("slug", name="tenants_pkey"),
     CheckConstraint(
         f"slug ~ '^{namespace.PREFIX_PATTERN}$' AND slug !~ '__'", name="tenants_slug_check"
@@ -244,6 +251,7 @@ signing_keys = Table(
     Column("private_key", LargeBinary, nullable=False),
     Column("status", String(16), nullable=False),
     _instant("created_at", now=True),
+    _instant("changed_at"),
     PrimaryKeyConstraint("kid", name="signing_keys_pkey"),
     _one_of("status", SigningKeyStatus, "signing_keys_status_check"),
 )

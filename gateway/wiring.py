@@ -23,6 +23,7 @@ from gateway.auth.tokens import TokenAuthority
 from gateway.services.administrators import AdministratorService
 from gateway.services.agents import AgentService
 from gateway.services.audit import AuditService
+from gateway.services.clients import ClientService
 from gateway.services.credentials import CredentialService
 from gateway.services.onboarding import OnboardingService
 from gateway.services.tenants import TenantService
@@ -52,6 +53,7 @@ class Gateway:
     authenticator: Authenticator
     agents: AgentService
     credentials: CredentialService
+    clients: ClientService
     tokens: TokenService
     audit: AuditService
     tenants: TenantService
@@ -94,7 +96,6 @@ async def assemble(
         storage, authority, revocations, operator.get_secret_value() if operator else None
     )
     hasher = hasher or SecretHasher(settings.bcrypt_cost)
-    clients = ClientAuthenticator(storage, hasher)
     return Gateway(
         settings=settings,
         clock=clock,
@@ -105,7 +106,8 @@ async def assemble(
         authenticator=authenticator,
         agents=AgentService(storage, revocations),
         credentials=CredentialService(storage, revocations, hasher),
-        tokens=TokenService(storage, authority, authenticator, clients, revocations),
+        clients=ClientService(storage, ClientAuthenticator(storage, hasher)),
+        tokens=TokenService(storage, authority, authenticator, revocations),
         audit=AuditService(storage, settings.audit_retention_days),
         tenants=TenantService(
             storage, revocations, opened, timedelta(hours=settings.tenant_removal_grace_hours)

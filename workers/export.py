@@ -31,7 +31,7 @@ from db.upkeep import Advance
 Row: TypeAlias = Tenant | Agent | Credential | AuditEvent | Revocation
 Pages: TypeAlias = AsyncIterator[Sequence[Row]]
 
-_NEVER = frozenset({"secret_hash"})
+_NEVER = frozenset({"secret_hash", "secret_tag"})
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_ID = UUID(int=0)
 _BATCH = 1000

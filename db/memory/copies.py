@@ -16,6 +16,7 @@ from db.records import (
     JSON,
     Agent,
     AuditEvent,
+    Credential,
     IdempotencyKey,
     OperatorEvent,
     Record,
@@ -25,10 +26,13 @@ from db.records import (
 )
 from db.work import Work
 
-Holder = TypeVar("Holder", Agent, AuditEvent, OperatorEvent, Tenant, Work, IdempotencyKey)
+Holder = TypeVar(
+    "Holder", Agent, Credential, AuditEvent, OperatorEvent, Tenant, Work, IdempotencyKey
+)
 
 _HELD = {
     Agent: ("permissions", "metadata"),
+    Credential: ("public_key",),
     AuditEvent: ("metadata",),
     OperatorEvent: ("metadata",),
     Tenant: ("limits",),

@@ -12,13 +12,14 @@ from db import lists
 from db.contract import AgentStore, Wanted
 from db.errors import NotFound
 from db.filters import CredentialFilter
-from db.memory.copies import showing
+from db.memory.agents import Agents
+from db.memory.copies import fresh, showing, stored
 from db.memory.drafts import Draft
 from db.memory.rows import Rows, Selection
 from db.memory.units import Life
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
-from db.records import Credential, CredentialStatus
+from db.records import Credential, CredentialStatus, Login
 
 _EVERY = CredentialFilter()
 
@@ -29,15 +30,22 @@ class Credentials(Rows[Credential, lists.ByInstant]):
 
 
 class MemoryCredentials:
-    def __init__(self, tenant: TenantPrefix, rows: Credentials) -> None:
+    def __init__(self, tenant: TenantPrefix, rows: Credentials, agents: Agents) -> None:
         self._tenant = tenant
         self._rows = rows
+        self._agents = agents
 
     async def get(self, credential_id: UUID) -> Credential | None:
         return self._rows.get(credential_id)
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return _usable(self._rows.of_group(client_id), now)
+
+    async def login(self, client_id: UUID, now: datetime) -> Login | None:
+        agent = self._agents.get(client_id)
+        if agent is None:
+            return None
+        return Login(fresh(agent), await self.of_client(client_id, now))
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
         over = (
@@ -94,7 +102,7 @@ class MemoryCredentialStore:
         self._draft.new(credential)
         if await self._agents.get(credential.client_id) is None:
             raise self._life.fail(NotFound("there is no such agent", ("clientId",)))
-        self._draft.put(credential)
+        self._draft.put(stored(credential))
 
     async def get(self, credential_id: UUID) -> Credential | None:
         return self._draft.get(credential_id)
@@ -109,9 +117,28 @@ class MemoryCredentialStore:
                 credential,
                 client_id=first.client_id,
                 secret_hash=first.secret_hash,
+                secret_tag=first.secret_tag,
+                public_key=first.public_key,
                 created_at=first.created_at,
             )
         )
+
+    async def rehash(self, credential_id: UUID, was: str, secret_hash: str, tag: str) -> bool:
+        found = self._draft.get(credential_id)
+        if found is None or found.secret_hash != was:
+            return False
+        self._draft.put(replace(found, secret_hash=secret_hash, secret_tag=tag))
+        return True
+
+    async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
+        unknown = []
+        for credential_id, at in uses.items():
+            found = self._draft.get(credential_id)
+            if found is None:
+                unknown.append(credential_id)
+            elif found.last_used_at is None or found.last_used_at < at:
+                self._draft.put(replace(found, last_used_at=at))
+        return unknown
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
         live = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from db import lists
-from db.errors import SlugTaken
+from db.errors import NotFound, SlugTaken
 from db.filters import TenantFilter
 from db.memory.copies import fresh, stored
 from db.memory.drafts import Draft
@@ -109,26 +110,46 @@ class MemorySigningKeys:
         live = (key for key in self._keys.values() if key.status is not SigningKeyStatus.RETIRED)
         return sorted(live, key=lambda key: (key.created_at, key.kid))
 
+    async def get(self, kid: str) -> SigningKey | None:
+        return self._keys.get(kid)
+
+    async def retired(self, since: datetime) -> Sequence[SigningKey]:
+        return [
+            key
+            for _, key in sorted(self._keys.items())
+            if key.status is SigningKeyStatus.RETIRED and key.changed_at >= since
+        ]
+
 
 class MemorySigningKeyStore:
     def __init__(self, keys: SigningKeys, life: Life) -> None:
         self._keys = keys
         self._life = life
-        self._added: SigningKeys = {}
+        self._changed: SigningKeys = {}
 
     async def add(self, key: SigningKey) -> bool:
         self._life.go_on()
-        held = {**self._keys, **self._added}
+        held = {**self._keys, **self._changed}
         signing = key.status is SigningKeyStatus.SIGNING
         if key.kid in held or (
             signing and any(key.status == each.status for each in held.values())
         ):
             return False
-        self._added[key.kid] = key
+        self._changed[key.kid] = key
         return True
 
+    async def get(self, kid: str) -> SigningKey | None:
+        self._life.go_on()
+        return self._changed.get(kid) or self._keys.get(kid)
+
+    async def save(self, key: SigningKey) -> None:
+        first = await self.get(key.kid)
+        if first is None:
+            raise self._life.fail(NotFound("there is no such signing key"))
+        self._changed[key.kid] = replace(first, status=key.status, changed_at=key.changed_at)
+
     def keep(self) -> None:
-        self._keys.update(self._added)
+        self._keys.update(self._changed)
 
 
 class MemoryRegistryUnit:
@@ -164,9 +185,12 @@ class MemoryRegistry:
         self.purges = MemoryPurges(self.purge_rows)
         self.idempotency = MemoryIdempotency(self.idempotency_keys)
 
+    def turn(self) -> AbstractAsyncContextManager[Life]:
+        return self._turns.take()
+
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[MemoryRegistryUnit]:
-        async with self._turns.take() as life:
+        async with self.turn() as life:
             unit = MemoryRegistryUnit(self, life)
             yield unit
             life.go_on()

@@ -132,4 +132,5 @@ def _standing(revoked: bool, agent: Agent | None, credential: Credential | None)
         agent_status=agent.status,
         token_generation=agent.token_generation,
         credential=credential if own else None,
+        killed=agent.kill_switched_at is not None,
     )

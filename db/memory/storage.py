@@ -12,6 +12,7 @@ from db.memory.credentials import MemoryCredentials, MemoryCredentialStore
 from db.memory.registry import MemoryRegistry, MemoryRegistryUnit
 from db.memory.revocations import MemoryRevocations, MemoryRevocationStore
 from db.memory.tables import Tables
+from db.memory.trail import MemoryTrail
 from db.memory.units import Life
 from db.memory.upkeep import MemoryUpkeep
 from db.namespace import TenantPrefix
@@ -31,7 +32,8 @@ class MemoryReader:
 
     @property
     def credentials(self) -> MemoryCredentials:
-        return MemoryCredentials(self._tenant, self._storage.tables(self._tenant).credentials)
+        tables = self._storage.tables(self._tenant)
+        return MemoryCredentials(self._tenant, tables.credentials, tables.agents)
 
     @property
     def audit(self) -> MemoryAudit:
@@ -69,6 +71,10 @@ class MemoryUnit:
         self.revocations.keep()
 
 
+class MemoryJointUnit(MemoryUnit):
+    registry: MemoryRegistryUnit
+
+
 class MemoryStorage:
     def __init__(self) -> None:
         self._tenants: dict[TenantPrefix, Tables] = {}
@@ -79,15 +85,36 @@ class MemoryStorage:
 
     @asynccontextmanager
     async def unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryUnit]:
+        async with self._turn(tenant) as (tables, life):
+            unit = MemoryUnit(tenant, tables, self._registry, life)
+            yield unit
+            life.go_on()
+            unit.keep()
+
+    @asynccontextmanager
+    async def joint_unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryJointUnit]:
+        async with self._registry.turn() as shared, self._turn(tenant) as (tables, life):
+            unit = MemoryJointUnit(tenant, tables, self._registry, life)
+            unit.registry = MemoryRegistryUnit(self._registry, shared)
+            yield unit
+            # Neither is kept when the other has failed.
+            life.go_on()
+            shared.go_on()
+            unit.keep()
+            unit.registry.keep()
+
+    @asynccontextmanager
+    async def _turn(self, tenant: TenantPrefix) -> AsyncIterator[tuple[Tables, Life]]:
         tables = self.tables(tenant)
         async with tables.turns.take() as life:
             if self._tenants.get(tenant) is not tables:
                 # Dropped while this unit waited for its turn.
                 raise TenantNotProvisioned(f"the tables of the tenant {tenant} are gone")
-            unit = MemoryUnit(tenant, tables, self._registry, life)
-            yield unit
-            life.go_on()
-            unit.keep()
+            yield tables, life
+
+    @property
+    def trail(self) -> MemoryTrail:
+        return MemoryTrail(self.unit)
 
     @property
     def registry(self) -> MemoryRegistry:

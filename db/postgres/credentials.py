@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, bindparam, insert, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy import (
+    Integer,
+    Uuid,
+    and_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
 from db import lists
 from db.contract import Wanted
@@ -18,9 +30,9 @@ from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.postgres.connections import Changing, Reading, Runs
 from db.postgres.listing import Listing, Parameters, among, given
-from db.postgres.rows import CREDENTIALS, parameters
-from db.records import Credential, CredentialStatus
-from db.tables import credentials
+from db.postgres.rows import AGENTS, CREDENTIALS, parameters
+from db.records import Credential, CredentialStatus, Login
+from db.tables import agents, credentials
 
 _LIST: Listing[Credential, ByInstant] = Listing(
     (credentials.c.created_at, credentials.c.credential_id),
@@ -36,9 +48,17 @@ _HOLD = _GET.with_for_update()
 _NOW = bindparam("now", type_=TIMESTAMP(timezone=True))
 _ACTIVE = credentials.c.status == literal(CredentialStatus.ACTIVE.value)
 _OF_CLIENT = credentials.c.client_id == bindparam("of_client", type_=Uuid)
-_USABLE = _ALL.where(
-    _OF_CLIENT, _ACTIVE, or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _NOW)
-).order_by(credentials.c.created_at.desc(), credentials.c.credential_id.desc())
+_UNENDED = or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _NOW)
+_USABLE = _ALL.where(_OF_CLIENT, _ACTIVE, _UNENDED).order_by(
+    credentials.c.created_at.desc(), credentials.c.credential_id.desc()
+)
+_LOGIN = (
+    select(*AGENTS.columns(AGENTS.names), *CREDENTIALS.columns(CREDENTIALS.names))
+    .select_from(agents)
+    .outerjoin(credentials, and_(credentials.c.client_id == agents.c.agent_id, _ACTIVE, _UNENDED))
+    .where(agents.c.agent_id == bindparam("of_client", type_=Uuid))
+    .order_by(credentials.c.created_at.desc(), credentials.c.credential_id.desc())
+)
 _ENDED = (
     _ALL.where(_ACTIVE, credentials.c.expires_at <= _NOW)
     .order_by(credentials.c.expires_at, credentials.c.credential_id)
@@ -50,12 +70,47 @@ _SAVE = (
     .where(credentials.c.credential_id == bindparam("key", type_=Uuid))
     .returning(credentials.c.credential_id)
 )
-_CHANGES = ("status", "expires_at", "revoked_at", "label", "last_used_at")
+_CHANGES = ("status", "expires_at", "revoked_at", "label", "last_used_at", "replaced_by")
+_REHASH = (
+    update(credentials)
+    .where(
+        credentials.c.credential_id == bindparam("key", type_=Uuid),
+        credentials.c.secret_hash == bindparam("was"),
+    )
+    .values(secret_hash=bindparam("hash"), secret_tag=bindparam("tag"))
+    .returning(credentials.c.credential_id)
+)
 _REVOKE_ALL = (
     update(credentials)
     .where(_OF_CLIENT, _ACTIVE)
     .values(status=literal(CredentialStatus.REVOKED.value), revoked_at=_NOW)
     .returning(credentials.c.created_at, credentials.c.credential_id)
+)
+
+_INSTANT = TIMESTAMP(timezone=True)
+_USES = (
+    func.unnest(
+        bindparam("all_ids", type_=ARRAY(Uuid)), bindparam("all_instants", type_=ARRAY(_INSTANT))
+    )
+    .table_valued(column("id", Uuid), column("instant", _INSTANT), name="uses")
+    .render_derived()
+)
+# In one order, and without waiting: whoever holds a credential may be about to end it.
+_FREE = (
+    select(credentials.c.credential_id)
+    .where(credentials.c.credential_id == func.any(bindparam("all_ids", type_=ARRAY(Uuid))))
+    .order_by(credentials.c.credential_id)
+    .with_for_update(skip_locked=True)
+    .cte("free")
+)
+_USED = (
+    update(credentials)
+    .where(
+        credentials.c.credential_id == _FREE.c.credential_id,
+        credentials.c.credential_id == _USES.c.id,
+    )
+    .values(last_used_at=func.greatest(credentials.c.last_used_at, _USES.c.instant))
+    .returning(credentials.c.credential_id)
 )
 
 
@@ -70,6 +125,17 @@ class PostgresCredentialReader:
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return await _usable(self._reading, client_id, now)
+
+    async def login(self, client_id: UUID, now: datetime) -> Login | None:
+        rows = await self._reading.rows(_LOGIN, {"of_client": client_id, "now": now})
+        if not rows:
+            return None
+        width = len(AGENTS.names)
+        own = (tuple(row)[width:] for row in rows)
+        return Login(
+            AGENTS.record(rows[0]),
+            [CREDENTIALS.record(each) for each in own if each[0] is not None],
+        )
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
         rows = await self._reading.rows(_ENDED, {"now": now, "limit": limit})
@@ -137,6 +203,16 @@ class PostgresCredentialStore:
             {name: kept[name] for name in _CHANGES} | {"key": credential.credential_id},
             missing="there is no such credential",
         )
+
+    async def rehash(self, credential_id: UUID, was: str, secret_hash: str, tag: str) -> bool:
+        changed = {"key": credential_id, "was": was, "hash": secret_hash, "tag": tag}
+        return bool(await self._changing.rows(_REHASH, changed))
+
+    async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
+        found = await self._changing.rows(
+            _USED, {"all_ids": list(uses), "all_instants": list(uses.values())}
+        )
+        return uses.keys() - {row[0] for row in found}
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
         revoked = await self._changing.rows(_REVOKE_ALL, {"of_client": client_id, "now": now})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import bindparam, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -40,10 +41,21 @@ _PURGES: Listing[Purge, ById] = Listing(
 )
 _APPEND = insert(operator_events).on_conflict_do_nothing()
 
-_KEYS = (
-    select(*SIGNING_KEYS.columns(SIGNING_KEYS.names))
-    .where(signing_keys.c.status != literal(SigningKeyStatus.RETIRED.value))
-    .order_by(signing_keys.c.created_at, signing_keys.c.kid)
+_EVERY_KEY = select(*SIGNING_KEYS.columns(SIGNING_KEYS.names))
+_RETIRED = literal(SigningKeyStatus.RETIRED.value)
+_KEYS = _EVERY_KEY.where(signing_keys.c.status != _RETIRED).order_by(
+    signing_keys.c.created_at, signing_keys.c.kid
+)
+_RETIRED_KEYS = _EVERY_KEY.where(
+    signing_keys.c.status == _RETIRED, signing_keys.c.changed_at >= bindparam("since")
+).order_by(signing_keys.c.kid)
+_KEY = _EVERY_KEY.where(signing_keys.c.kid == bindparam("kid"))
+_HOLD_KEY = _KEY.with_for_update()
+_SAVE_KEY = (
+    update(signing_keys)
+    .where(signing_keys.c.kid == bindparam("key"))
+    .values(status=bindparam("status"), changed_at=bindparam("changed_at"))
+    .returning(signing_keys.c.kid)
 )
 # Without a target it covers the kid and the index that allows one signing key.
 _ADD_KEY = insert(signing_keys).on_conflict_do_nothing().returning(signing_keys.c.kid)
@@ -94,6 +106,14 @@ class PostgresSigningKeyReader:
 
     async def all(self) -> Sequence[SigningKey]:
         return [SIGNING_KEYS.record(row) for row in await self._reading.rows(_KEYS, {})]
+
+    async def get(self, kid: str) -> SigningKey | None:
+        rows = await self._reading.rows(_KEY, {"kid": kid})
+        return SIGNING_KEYS.record(rows[0]) if rows else None
+
+    async def retired(self, since: datetime) -> Sequence[SigningKey]:
+        rows = await self._reading.rows(_RETIRED_KEYS, {"since": since})
+        return [SIGNING_KEYS.record(row) for row in rows]
 
 
 class PostgresPurgeReader:
@@ -161,6 +181,14 @@ class PostgresSigningKeyStore:
 
     async def add(self, key: SigningKey) -> bool:
         return bool(await self._changing.rows(_ADD_KEY, parameters(key)))
+
+    async def get(self, kid: str) -> SigningKey | None:
+        rows = await self._changing.rows(_HOLD_KEY, {"kid": kid})
+        return SIGNING_KEYS.record(rows[0]) if rows else None
+
+    async def save(self, key: SigningKey) -> None:
+        changed = {"key": key.kid, "status": key.status, "changed_at": key.changed_at}
+        await self._changing.change(_SAVE_KEY, changed, missing="there is no such signing key")
 
 
 class PostgresRegistryUnit:

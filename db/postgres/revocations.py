@@ -36,6 +36,7 @@ _STANDING = (
         _REVOKED.label("revoked"),
         agents.c.status.label("agent_status"),
         agents.c.token_generation,
+        agents.c.kill_switched_at.is_not(None).label("killed"),
         *CREDENTIALS.columns(CREDENTIALS.names),
     )
     .select_from(agents)
@@ -98,10 +99,11 @@ async def _standing(
     )
     if not rows:
         return None
-    revoked, status, generation, *credential = tuple(rows[0])
+    revoked, status, generation, killed, *credential = tuple(rows[0])
     return Standing(
         revoked=revoked,
         agent_status=AgentStatus(status),
         token_generation=generation,
         credential=CREDENTIALS.record(credential) if credential[0] is not None else None,
+        killed=killed,
     )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import migrations
-from db.contract import TenantReader, UnitOfWork
+from db.contract import JointUnit, TenantReader, Trail, UnitOfWork
 from db.errors import Misconfigured, Misused, Unavailable
 from db.namespace import TenantPrefix
 from db.postgres.agents import PostgresAgentReader, PostgresAgentStore
@@ -20,6 +20,7 @@ from db.postgres.engine import name_tenants
 from db.postgres.faults import translated
 from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit, shared_tenant
 from db.postgres.revocations import PostgresRevocationReader, PostgresRevocationStore
+from db.postgres.trail import PostgresTrail
 from db.postgres.upkeep import PostgresUpkeep
 from db.records import Tenant
 from db.registry import RegistryReader, RegistryUnit
@@ -47,6 +48,7 @@ class PostgresStorage:
         self._writers = _engine_at(engine, "READ COMMITTED")
         self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
         self._registry = PostgresRegistryReader(Reading(self._readers, None))
+        self._trail = PostgresTrail(self.unit)
         # Tables belong to the owner role, which an engine handed over knows only if it is that.
         handed_over = not owns_engine and settings.database_owner_url is None
         self._upkeep = PostgresUpkeep(engine if handed_over else settings)
@@ -58,6 +60,15 @@ class PostgresStorage:
     async def unit(self, tenant: TenantPrefix) -> AsyncIterator[UnitOfWork]:
         async with self._changing(tenant) as changing:
             yield _Unit(tenant, changing)
+
+    @asynccontextmanager
+    async def joint_unit(self, tenant: TenantPrefix) -> AsyncIterator[JointUnit]:
+        async with self._changing(tenant) as changing:
+            yield _JointUnit(tenant, changing)
+
+    @property
+    def trail(self) -> Trail:
+        return self._trail
 
     @property
     def registry(self) -> RegistryReader:
@@ -79,6 +90,7 @@ class PostgresStorage:
             raise Unavailable("the registry is not at head: run `python -m db migrate`")
 
     async def close(self) -> None:
+        await self._trail.close()
         await self._upkeep.close()
         if self._owns_engine:
             await self._engine.dispose()
@@ -116,6 +128,12 @@ class _Unit:
 
     async def tenant(self) -> Tenant | None:
         return await shared_tenant(self._changing, self._tenant)
+
+
+class _JointUnit(_Unit):
+    def __init__(self, tenant: TenantPrefix, changing: Changing) -> None:
+        super().__init__(tenant, changing)
+        self.registry = PostgresRegistryUnit(changing)
 
 
 def _engine_at(engine: AsyncEngine, isolation: str) -> AsyncEngine:

@@ -62,6 +62,7 @@ class Authenticator:
             agent_id=claims.sub,
             credential_id=claims.credential_id,
             generation=claims.gen,
+            kid=claims.kid,
         )
 
     async def active_tenant(self, slug: str) -> Tenant | None:

@@ -1,4 +1,4 @@
-"""A client proves itself by its secret (RFC 6749 §2.3.1).
+"""A client proves itself (RFC 6749 §2.3).
 
 Whatever is wrong, the answer and its cost are the same; the reason is for the audit log alone.
 """
@@ -6,13 +6,21 @@ Whatever is wrong, the answer and its cost are the same; the reason is for the a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from db.contract import Storage
 from db.records import Agent, Credential, Tenant
 from gateway.auth.secrets import SecretHasher
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """What was presented, whoever it belongs to."""
+
+    client_id: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +47,17 @@ class ClientAuthenticator:
         await self._hasher.matches(secret, None)
 
     async def by_secret(
-        self, tenant: Tenant, client_id: str, secret: str, now: datetime
+        self, tenant: Tenant, proof: ClientSecret, now: datetime
     ) -> KnownClient | RefusedClient:
-        """Who presented `secret`. Raises Unavailable."""
-        reader = self._storage.read(tenant.prefix)
-        identifier = _canonical_uuid(client_id)
-        agent = await reader.agents.get(identifier) if identifier else None
-        if agent is None:
-            await self._hasher.matches(secret, None)
+        """Who presented it. Raises Unavailable."""
+        identifier = _canonical_uuid(proof.client_id)
+        reader = self._storage.read(tenant.prefix).credentials
+        login = await reader.login(identifier, now) if identifier else None
+        if login is None:
+            await self._hasher.matches(proof.secret, None)
             return RefusedClient(None, "unknown_client")
-        usable = await reader.credentials.of_client(agent.agent_id, now)
-        matching = await self._matching(usable, secret)
+        agent, usable = login.agent, login.credentials
+        matching = await self._matching(usable, proof.secret)
         if matching is None:
             return RefusedClient(agent.agent_id, "wrong_secret" if usable else "no_credential")
         if not agent.is_active:

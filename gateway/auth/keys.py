@@ -69,7 +69,9 @@ async def load_keys(settings: GatewaySettings, storage: Storage, now: datetime) 
         async with storage.registry_unit() as unit:
             # Of several processes that start at once, one adds its key and all of them read it.
             await unit.signing_keys.add(
-                SigningKey(fresh.kid, ALGORITHM, vault.seal(fresh), SigningKeyStatus.SIGNING, now)
+                SigningKey(
+                    fresh.kid, ALGORITHM, vault.seal(fresh), SigningKeyStatus.SIGNING, now, now
+                )
             )
         kept = await storage.registry.signing_keys.all()
     in_order = sorted(kept, key=lambda each: each.status is not SigningKeyStatus.SIGNING)

@@ -28,8 +28,9 @@ _TYPES = frozenset({"at+jwt", "application/at+jwt"})
 _LAST_SECOND = 253_402_300_799
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """The claims of a verified token. `gen` is the token generation of (agent, tenant)."""
+class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The claims of a verified token. `gen` is the token generation of (agent, tenant); `kid` names
+    the key that verified it, and is no claim."""
 
     iss: str
     sub: UUID
@@ -42,6 +43,7 @@ class Claims(msgspec.Struct, frozen=True):
     scope: str
     credential_id: UUID
     gen: tuple[int, int]
+    kid: str = ""
 
     @property
     def slug(self) -> str:
@@ -125,9 +127,9 @@ class TokenAuthority:
         `audience` defaults to the issuer: the token is meant for the gateway itself. An empty
         text accepts any audience, for introspection and revocation. Raises Unauthenticated.
         """
-        payload = self._signed_payload(token)
+        kid, payload = self._signed_payload(token)
         try:
-            claims = self._decoder.decode(payload)
+            claims = msgspec.structs.replace(self._decoder.decode(payload), kid=kid)
         except msgspec.MsgspecError as error:
             raise _not_accepted() from error
         if claims.iss != self.issuer(claims.slug) or prefix_problem(claims.slug) is not None:
@@ -142,7 +144,7 @@ class TokenAuthority:
             raise _not_accepted()
         return claims
 
-    def _signed_payload(self, token: str) -> bytes:
+    def _signed_payload(self, token: str) -> tuple[str, bytes]:
         # A compact JWS is ASCII without padding: anything else is another spelling of some token.
         if len(token) > MAX_TOKEN_BYTES or not token.isascii() or "=" in token:
             raise _not_accepted()
@@ -159,7 +161,7 @@ class TokenAuthority:
             raise _not_accepted() from error
         payload = decoded["payload"]
         assert isinstance(payload, bytes)
-        return payload
+        return key.kid, payload
 
 
 def _not_accepted() -> Unauthenticated:

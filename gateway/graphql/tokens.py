@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
+from gateway.auth.clients import ClientSecret
 from gateway.auth.tokens import Claims
 from gateway.graphql.access import PUBLIC, guarded
 from gateway.graphql.context import Info
@@ -87,9 +88,8 @@ class TokenMutations:
     async def issue_token(self, info: Info, input: IssueTokenInput) -> IssueTokenPayload:
         gateway = info.context.gateway
         tenant = await gateway.authenticator.active_tenant(input.tenant)
-        call, client = await gateway.tokens.authenticate_client(
-            info.context.call, tenant, input.client_id, input.client_secret
-        )
+        proof = ClientSecret(input.client_id, input.client_secret)
+        call, client = await gateway.clients.authenticate(info.context.call, tenant, proof)
         resource = given(input.resource)
         token = await gateway.tokens.issue(
             call, client, given(input.scope), [] if resource is None else [resource]

@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Unauthenticated, Unavailable
 from db.records import Tenant
+from gateway.auth.clients import ClientSecret
 from gateway.auth.principal import AgentPrincipal
 from gateway.auth.tokens import Claims
 from gateway.http import Exchange, serve
@@ -32,7 +33,7 @@ from gateway.oauth.errors import (
 )
 from gateway.oauth.forms import Form, parse, require_form
 from gateway.oauth.metadata import document
-from gateway.oauth.proof import BearerToken, ClientSecret, proof_of
+from gateway.oauth.proof import BearerToken, proof_of
 from gateway.services.call import Call
 
 OPERATION_SECONDS = 10.0
@@ -87,13 +88,11 @@ async def _token(exchange: Exchange, slug: str) -> None:
     proof = proof_of(exchange.headers(b"authorization"), form)
     if not isinstance(proof, ClientSecret):
         raise invalid_client()
-    tokens = exchange.gateway.tokens
+    gateway = exchange.gateway
     async with _in_time():
-        call, client = await tokens.authenticate_client(
-            exchange.anonymous_call(), tenant, proof.client_id, proof.secret
-        )
+        call, client = await gateway.clients.authenticate(exchange.anonymous_call(), tenant, proof)
         exchange.identified(call.principal)
-        issued = await tokens.issue(call, client, form.get("scope"), form.all("resource"))
+        issued = await gateway.tokens.issue(call, client, form.get("scope"), form.all("resource"))
     answer = {
         "access_token": issued.access_token,
         "token_type": "Bearer",
@@ -189,9 +188,7 @@ async def _caller(exchange: Exchange, tenant: Tenant, form: Form) -> Call:
     proof = proof_of(exchange.headers(b"authorization"), form)
     if isinstance(proof, BearerToken):
         return await _bearer(exchange, tenant, call, proof)
-    known, _ = await exchange.gateway.tokens.authenticate_client(
-        call, tenant, proof.client_id, proof.secret
-    )
+    known, _ = await exchange.gateway.clients.authenticate(call, tenant, proof)
     return known
 
 

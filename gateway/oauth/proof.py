@@ -10,14 +10,9 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.auth.clients import ClientSecret
 from gateway.oauth.errors import invalid_client, invalid_request
 from gateway.oauth.forms import Form, Malformed, decode, printable
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSecret:
-    client_id: str
-    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,28 @@
-"""Tokens: issued to a client that proves itself, looked into, revoked.
+"""Tokens: issued to a client that has proved itself, looked into, revoked.
 
-`token.issued`, `token.introspected` and `auth.failed` change nothing, so their events stand in a
-unit of their own; each is committed before the answer is given.
+`token.issued` and `token.introspected` change nothing, so their events go to the trail by
+themselves; each is committed before the answer is given.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from db.contract import Storage
-from db.errors import Forbidden, InvalidClient, InvalidScope, InvalidTarget, Unauthenticated
+from db.errors import Forbidden, InvalidScope, InvalidTarget, Unauthenticated
 from db.grammar import is_capability
 from db.records import (
-    NIL_AGENT,
     Agent,
     AuditAction,
-    AuditEvent,
     AuditOutcome,
     JSONObject,
     Revocation,
-    Severity,
     Tenant,
 )
 from db.revocations import Revocations
 from gateway.auth.authenticate import Authenticator
-from gateway.auth.clients import ClientAuthenticator, KnownClient, RefusedClient
-from gateway.auth.principal import AgentPrincipal
+from gateway.auth.clients import KnownClient
 from gateway.auth.tokens import Claims, IssuedToken, TokenAuthority
 from gateway.services.call import Call
 
@@ -54,40 +48,12 @@ class TokenService:
         storage: Storage,
         authority: TokenAuthority,
         authenticator: Authenticator,
-        clients: ClientAuthenticator,
         revocations: Revocations,
     ) -> None:
         self._storage = storage
         self._authority = authority
         self._authenticator = authenticator
-        self._clients = clients
         self._revocations = revocations
-
-    async def authenticate_client(
-        self, call: Call, tenant: Tenant | None, client_id: str, secret: str
-    ) -> tuple[Call, KnownClient]:
-        """The call as made by that client, whose scope is all that the agent may do.
-
-        Raises InvalidClient, the same for every reason; `auth.failed` has been written then, if
-        there is a tenant to write it to.
-        """
-        if tenant is None:
-            await self._clients.nobody(secret)
-            raise InvalidClient
-        client = await self._clients.by_secret(tenant, client_id, secret, call.now)
-        if isinstance(client, RefusedClient):
-            await self._append(tenant, _auth_failed(call, client, client_id))
-            raise InvalidClient
-        agent, credential = client.agent, client.credential
-        principal = AgentPrincipal(
-            tenant,
-            agent.agent_id,
-            credential.credential_id,
-            frozenset(agent.capabilities),
-            (agent.token_generation, tenant.token_generation),
-            jti=None,
-        )
-        return call.by(principal), client
 
     async def issue(
         self, call: Call, client: KnownClient, scope: str | None, resources: Sequence[str] = ()
@@ -108,7 +74,7 @@ class TokenService:
             }
             failed = AuditOutcome.FAILURE
             event = call.event(AuditAction.TOKEN_ISSUED, reason, outcome=failed)
-            await self._append(tenant, event)
+            await self._storage.trail.append(tenant.prefix, event)
             raise
         token = self._authority.issue(
             tenant, client.agent, client.credential, granted, audience, call.now
@@ -119,7 +85,9 @@ class TokenService:
             "scope": granted,
             "expiresAt": token.expires_at.isoformat(),
         }
-        await self._append(tenant, call.event(AuditAction.TOKEN_ISSUED, metadata))
+        await self._storage.trail.append(
+            tenant.prefix, call.event(AuditAction.TOKEN_ISSUED, metadata)
+        )
         return token
 
     async def introspect(self, call: Call, token: str) -> Introspection:
@@ -132,7 +100,9 @@ class TokenService:
         metadata: JSONObject = {"active": claims is not None}
         if claims is not None:
             metadata |= {"jti": str(claims.jti), "clientId": str(claims.client_id)}
-        await self._append(call.tenant, call.event(AuditAction.TOKEN_INTROSPECTED, metadata))
+        await self._storage.trail.append(
+            call.tenant.prefix, call.event(AuditAction.TOKEN_INTROSPECTED, metadata)
+        )
         return Introspection(claims)
 
     async def revoke(self, call: Call, token: str) -> None:
@@ -182,10 +152,6 @@ class TokenService:
     def _may(self, call: Call, claims: Claims, scope: str) -> bool:
         return claims.client_id == call.agent.agent_id or scope in call.agent.scope
 
-    async def _append(self, tenant: Tenant, event: AuditEvent) -> None:
-        async with self._storage.unit(tenant.prefix) as unit:
-            await unit.audit.append(event)
-
 
 def _granted(agent: Agent, scope: str | None) -> str:
     if scope is None:
@@ -202,30 +168,3 @@ def _audience(tenant: Tenant, issuer: str, resources: Sequence[str]) -> list[str
     if not registered.issuperset(resources):
         raise InvalidTarget("resource is no resource server of this tenant", ("resource",))
     return list(dict.fromkeys(resources))
-
-
-def _auth_failed(call: Call, refused: RefusedClient, presented: str) -> AuditEvent:
-    metadata: JSONObject = {"reason": refused.reason}
-    known: UUID | None = refused.agent_id
-    if known is None:
-        metadata |= _described(presented)
-    return call.event(
-        AuditAction.AUTH_FAILED,
-        metadata,
-        agent_id=known or NIL_AGENT,
-        outcome=AuditOutcome.FAILURE,
-        severity=Severity.WARNING,
-    )
-
-
-def _described(presented: str) -> JSONObject:
-    """People paste secrets into the wrong box: what is no UUID is told by length and digest."""
-    try:
-        return {"clientId": str(UUID(presented))} if len(presented) == 36 else _digest(presented)
-    except ValueError:
-        return _digest(presented)
-
-
-def _digest(presented: str) -> JSONObject:
-    digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).hexdigest()
-    return {"clientIdLength": len(presented), "clientIdDigest": digest[:16]}

@@ -172,7 +172,7 @@ class TestMade:
             [kept] = await storage.registry.signing_keys.all()
             async with storage.registry_unit() as unit:
                 await unit.signing_keys.add(
-                    SigningKey("x", "ES256", kept.private_key, SigningKeyStatus.PUBLISHED, NOW)
+                    SigningKey("x", "ES256", kept.private_key, SigningKeyStatus.PUBLISHED, NOW, NOW)
                 )
         with pytest.raises(Misconfigured, match="KEY_ENCRYPTION_SECRET does not open"):
             await assemble(settings)

@@ -155,6 +155,7 @@ def new_key(**changes: Any) -> SigningKey:
         "private_key": b"\x00encrypted\xff",
         "status": SigningKeyStatus.PUBLISHED,
         "created_at": NOW,
+        "changed_at": NOW,
     }
     return SigningKey(**{**values, **changes})
 

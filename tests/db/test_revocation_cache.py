@@ -69,7 +69,7 @@ def acme() -> Tenant:
 
 async def _accepts(revocations: Revocations, acme: Tenant, jti: UUID = JTI) -> bool:
     return await revocations.accepts(
-        acme, jti=jti, agent_id=AGENT, credential_id=CREDENTIAL, generation=(3, 5)
+        acme, jti=jti, agent_id=AGENT, credential_id=CREDENTIAL, generation=(3, 5), kid="k"
     )
 
 

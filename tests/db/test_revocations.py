@@ -97,6 +97,7 @@ async def accepts(revocations: Revocations, tenant: Tenant, token: Token) -> boo
         agent_id=token.agent_id,
         credential_id=token.credential_id,
         generation=token.generation,
+        kid="k",
     )
 
 

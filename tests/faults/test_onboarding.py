@@ -15,6 +15,7 @@ from db.clock import system_clock
 from db.filters import TenantFilter, WorkFilter
 from db.records import AuditAction, TenantStatus
 from db.work import WorkState
+from gateway.auth.clients import ClientSecret
 from gateway.auth.principal import Operator
 from gateway.auth.secrets import SecretHasher
 from gateway.services.call import Call
@@ -64,9 +65,8 @@ async def test_every_onboarding_ends_in_exactly_one_tenant_whatever_is_killed(
         for client in clients[::20]:
             # The secret of the answer that was given before there was a table.
             tenant = await gateway.tenants.get(client.slug)
-            await gateway.tokens.authenticate_client(
-                _call(), tenant, client.client_id, client.secret
-            )
+            proof = ClientSecret(client.client_id, client.secret)
+            await gateway.clients.authenticate(_call(), tenant, proof)
     await _nothing_is_double_or_left(empty_database, clients)
     await _tables_are_exact(empty_database, clients)
     _no_secret_was_told(chaos.log(), clients)

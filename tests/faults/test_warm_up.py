@@ -154,6 +154,7 @@ class Torture:
             agent_id=self.agent_id,
             credential_id=self.credential_id,
             generation=(0, 0),
+            kid="k",
         )
 
     async def revoke(self, chance: random.Random) -> None:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from db.errors import InvalidClient, Unavailable
 from db.records import NIL_AGENT, AuditAction, AuditOutcome, Severity
+from gateway.auth.clients import ClientSecret
 from gateway.auth.principal import Anonymous
 from gateway.auth.secrets import new_secret
 from tests.gateway import Client, RunningGateway, postgres_settings, running
@@ -21,9 +22,8 @@ from tests.servers.valkey import Valkey
 
 async def log_in(gateway: RunningGateway, slug: str, client_id: str, secret: str) -> None:
     tenant = await gateway.gateway.authenticator.active_tenant(slug)
-    await gateway.gateway.tokens.authenticate_client(
-        gateway.call(Anonymous()), tenant, client_id, secret
-    )
+    proof = ClientSecret(client_id, secret)
+    await gateway.gateway.clients.authenticate(gateway.call(Anonymous()), tenant, proof)
 
 
 def jti_of(token: str) -> UUID:

@@ -396,4 +396,5 @@ async def test_afterwards_the_cache_alone_refuses_and_accepts(
                 agent_id=agent.agent_id,
                 credential_id=credential.credential_id,
                 generation=(0, 0),
+                kid="k",
             )
