@@ -6,7 +6,9 @@ time; the event loop never waits for one.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
@@ -15,11 +17,27 @@ import bcrypt
 SECRET_PREFIX = "sk_live_"
 # bcrypt reads 72 bytes: a longer secret would match by its beginning alone.
 MAX_SECRET_BYTES = 72
+_TAG_DOMAIN = b"agentidp client secret tag\0"
 
 
 def new_secret() -> str:
     """`sk_live_` and 64 hex digits: 256 random bits."""
     return SECRET_PREFIX + secrets.token_hex(32)
+
+
+@dataclass(frozen=True, slots=True)
+class HashedSecret:
+    """What is kept of a secret: its hash, and the tag that says which hash is worth comparing."""
+
+    hash: str = field(repr=False)
+    tag: str = field(repr=False)
+
+
+def tag_of(secret: str) -> str:
+    """16 bits of a digest, as four hex digits: of the 256 bits of a secret, 240 are left to guess,
+    and of the credentials of a client seldom more than one is worth comparing."""
+    digest = hashlib.sha256(_TAG_DOMAIN + secret.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:4]
 
 
 class SecretHasher:
@@ -31,8 +49,9 @@ class SecretHasher:
         # What an unknown client's secret is compared with, so that it takes as long as a known one.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(cost)).decode()
 
-    async def hash(self, secret: str) -> str:
-        return await anyio.to_thread.run_sync(self._hash, secret, limiter=self._threads)
+    async def hash(self, secret: str) -> HashedSecret:
+        hashed = await anyio.to_thread.run_sync(self._hash, secret, limiter=self._threads)
+        return HashedSecret(hashed, tag_of(secret))
 
     async def matches(self, secret: str, secret_hash: str | None) -> bool:
         """Whether the secret is the hashed one; None stands for no such client, and never matches.

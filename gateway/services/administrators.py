@@ -67,7 +67,7 @@ class AdministratorService:
         # Refused early without the cost of a hash; asked again below, when the rows are held.
         await self._refuse_early(slug, admin_email)
         secret = new_secret()
-        secret_hash = await self._hasher.hash(secret)
+        hashed = await self._hasher.hash(secret)
         async with AsyncExitStack() as last, self._storage.registry_unit() as registry:
             tenant = await hold_tenant(registry, slug)
             _require_served(tenant)
@@ -75,7 +75,7 @@ class AdministratorService:
             # an administrator that the registry names in vain is replaced by the next reset.
             unit = await last.enter_async_context(self._storage.unit(tenant.prefix))
             administrator, events = await _reset(unit, call, tenant, admin_email)
-            credential = new_credential(administrator.agent_id, secret_hash, call.now, label=_LABEL)
+            credential = new_credential(administrator.agent_id, hashed, call.now, label=_LABEL)
             await unit.credentials.add(credential)
             await unit.audit.append(*events, _generated(call, credential))
             told: JSONObject = {

@@ -28,7 +28,7 @@ from db.pages import COUNT_CAP, Page, PageRequest
 from db.records import Agent, AuditAction, Credential, CredentialStatus
 from db.revocations import Revocations
 from gateway.auth.principal import beyond
-from gateway.auth.secrets import SecretHasher, new_secret
+from gateway.auth.secrets import HashedSecret, SecretHasher, new_secret
 from gateway.services.call import Call
 from gateway.services.standing import hold
 
@@ -227,7 +227,7 @@ class CredentialService:
 
 def new_credential(
     agent_id: UUID,
-    secret_hash: str,
+    hashed: HashedSecret,
     now: datetime,
     expires_at: datetime | None = None,
     label: str | None = None,
@@ -235,7 +235,8 @@ def new_credential(
     return Credential(
         credential_id=uuid4(),
         client_id=agent_id,
-        secret_hash=secret_hash,
+        secret_hash=hashed.hash,
+        secret_tag=hashed.tag,
         status=CredentialStatus.ACTIVE,
         created_at=now,
         expires_at=expires_at,

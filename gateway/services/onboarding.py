@@ -24,7 +24,7 @@ from db.records import (
 )
 from db.registry import RegistryUnit
 from db.work import Doorbell, JobName, Work, WorkState, new_work, released, requeued, work_key
-from gateway.auth.secrets import SecretHasher, new_secret
+from gateway.auth.secrets import HashedSecret, SecretHasher, new_secret
 from gateway.services.administrators import administrator_profile
 from gateway.services.agents import created_event, new_agent
 from gateway.services.call import Call
@@ -143,10 +143,10 @@ def _anew(work: Work, now: datetime) -> Work:
     return requeued(work, now)
 
 
-def _admission(call: Call, administrator: Agent, secret_hash: str) -> Admission:
+def _admission(call: Call, administrator: Agent, hashed: HashedSecret) -> Admission:
     """The first lines of the tenant's own trail: its administrator stands for the operator."""
     actor = administrator.agent_id
-    credential = new_credential(actor, secret_hash, call.now, label="onboarding")
+    credential = new_credential(actor, hashed, call.now, label="onboarding")
     generated: JSONObject = {"agentId": str(actor), "credentialId": str(credential.credential_id)}
     return Admission(
         administrator,

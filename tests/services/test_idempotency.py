@@ -12,7 +12,7 @@ from db.errors import IdempotencyKeyReused, InvalidInput, SlugTaken
 from db.pages import PageRequest
 from db.records import IDEMPOTENCY_SPAN, JSONObject, TenantStatus
 from gateway.auth.principal import Operator
-from gateway.auth.secrets import SecretHasher
+from gateway.auth.secrets import HashedSecret, SecretHasher
 from gateway.services.idempotency import Attempt
 from gateway.services.onboarding import OnboardedTenant
 from gateway.settings import GatewaySettings
@@ -29,7 +29,7 @@ class Counting(SecretHasher):
         super().__init__(CHEAPEST_BCRYPT)
         self.hashed = 0
 
-    async def hash(self, secret: str) -> str:
+    async def hash(self, secret: str) -> HashedSecret:
         self.hashed += 1
         return await super().hash(secret)
 
