@@ -73,6 +73,12 @@ class AgentReader(Protocol):
 class CredentialReader(Protocol):
     async def get(self, credential_id: UUID) -> Credential | None: ...
 
+    async def get_many(
+        self, credential_ids: Collection[UUID], wanted: Wanted = None
+    ) -> Mapping[UUID, Credential]:
+        """As for agents."""
+        ...
+
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         """Those usable at `now`, in the order of `page`: what a client's secret is compared
         with."""
@@ -237,7 +243,8 @@ class CredentialStore(Protocol):
 
     async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
         """Raises `last_used_at` of each to the instant given, unless it is later already. Those
-        that another unit holds right now are passed over; the ids of these."""
+        that another unit holds right now are passed over; their ids, and those that are unknown, in
+        the order of `uses`."""
         ...
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
@@ -303,8 +310,9 @@ class Trail(Protocol):
         then, and appending it again is harmless."""
         ...
 
-    def used(self, tenant: TenantPrefix, credential_id: UUID, at: datetime) -> None:
-        """Notes that the credential was used: in `last_used_at`, soon, at the latest on `close`."""
+    def used(self, tenant: TenantPrefix, credential: Credential, at: datetime) -> None:
+        """Notes that the credential was used, where what it says of its last use is a minute old:
+        in `last_used_at`, soon, at the latest on `close`. Told of every use; never raises."""
         ...
 
 

@@ -79,6 +79,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._tenants: dict[TenantPrefix, Tables] = {}
         self._registry = MemoryRegistry()
+        self._trail = MemoryTrail(self.unit)
 
     def read(self, tenant: TenantPrefix) -> MemoryReader:
         return MemoryReader(self, tenant)
@@ -93,13 +94,12 @@ class MemoryStorage:
 
     @asynccontextmanager
     async def joint_unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryJointUnit]:
-        async with self._registry.turn() as shared, self._turn(tenant) as (tables, life):
+        async with self._registry.turn(), self._turn(tenant) as (tables, life):
             unit = MemoryJointUnit(tenant, tables, self._registry, life)
-            unit.registry = MemoryRegistryUnit(self._registry, shared)
+            # One life for both: an error of either side ends the other, too.
+            unit.registry = MemoryRegistryUnit(self._registry, life)
             yield unit
-            # Neither is kept when the other has failed.
             life.go_on()
-            shared.go_on()
             unit.keep()
             unit.registry.keep()
 
@@ -114,7 +114,7 @@ class MemoryStorage:
 
     @property
     def trail(self) -> MemoryTrail:
-        return MemoryTrail(self.unit)
+        return self._trail
 
     @property
     def registry(self) -> MemoryRegistry:
@@ -138,4 +138,4 @@ class MemoryStorage:
         """A process that can ask has its memory."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        await self._trail.close()
