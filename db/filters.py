@@ -49,7 +49,10 @@ class Span:
         if self.lt is not None:
             object.__setattr__(self, "lt", grammar.instant(self.lt, "lt"))
 
-    def holds(self, instant: datetime) -> bool:
+    def holds(self, instant: datetime | None) -> bool:
+        """None, what has not happened, is in no span that has an end."""
+        if instant is None:
+            return self.gte is None and self.lt is None
         return (self.gte is None or instant >= self.gte) and (self.lt is None or instant < self.lt)
 
 
@@ -75,12 +78,20 @@ class AgentFilter:
 
 @dataclass(frozen=True, slots=True)
 class CredentialFilter:
+    """`replaced`: whether a rotation has made a successor. One that was never used is in no span of
+    `last_used_at` but the one that does not restrict."""
+
     client_id: UUID | None = None
     status: tuple[CredentialStatus, ...] | None = None
+    replaced: bool | None = None
+    last_used_at: Span = Span()
 
     def matches(self, credential: Credential) -> bool:
-        return self.client_id in (None, credential.client_id) and _among(
-            credential.status, self.status
+        return (
+            self.client_id in (None, credential.client_id)
+            and _among(credential.status, self.status)
+            and self.replaced in (None, credential.replaced_by is not None)
+            and self.last_used_at.holds(credential.last_used_at)
         )
 
 

@@ -36,7 +36,15 @@ class MemoryCredentials:
         self._agents = agents
 
     async def get(self, credential_id: UUID) -> Credential | None:
-        return self._rows.get(credential_id)
+        credential = self._rows.get(credential_id)
+        return credential and fresh(credential)
+
+    async def get_many(
+        self, credential_ids: Collection[UUID], wanted: Wanted = None
+    ) -> Mapping[UUID, Credential]:
+        show = showing(Credential, wanted, lists.CREDENTIAL_KEYS) or fresh
+        found = ((each, self._rows.get(each)) for each in set(credential_ids))
+        return {each: show(credential) for each, credential in found if credential is not None}
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return _usable(self._rows.of_group(client_id), now)
@@ -55,7 +63,7 @@ class MemoryCredentials:
             and each.expires_at is not None
             and each.expires_at <= now
         )
-        return [each for _, _, each in sorted(over, key=itemgetter(0, 1))[:limit]]
+        return [fresh(each) for _, _, each in sorted(over, key=itemgetter(0, 1))[:limit]]
 
     async def page(
         self,
@@ -67,7 +75,7 @@ class MemoryCredentials:
             lists.credentials(self._tenant, filter),
             request,
             descending=True,
-            show=showing(Credential, wanted, lists.CREDENTIAL_KEYS),
+            show=showing(Credential, wanted, lists.CREDENTIAL_KEYS) or fresh,
         )
 
     async def pages(
@@ -88,7 +96,7 @@ class MemoryCredentials:
     def _select(self, filter: CredentialFilter) -> Selection[Credential, lists.ByInstant]:
         return self._rows.select(
             group=filter.client_id,
-            matches=None if filter.status is None else filter.matches,
+            matches=None if replace(filter, client_id=None) == _EVERY else filter.matches,
         )
 
 
@@ -105,7 +113,8 @@ class MemoryCredentialStore:
         self._draft.put(stored(credential))
 
     async def get(self, credential_id: UUID) -> Credential | None:
-        return self._draft.get(credential_id)
+        credential = self._draft.get(credential_id)
+        return credential and fresh(credential)
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return _usable(self._draft.of_group(client_id), now)
@@ -131,7 +140,7 @@ class MemoryCredentialStore:
         return True
 
     async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
-        unknown = []
+        unknown = list[UUID]()
         for credential_id, at in uses.items():
             found = self._draft.get(credential_id)
             if found is None:
@@ -155,4 +164,4 @@ class MemoryCredentialStore:
 
 
 def _usable(credentials: Sequence[Credential], now: datetime) -> Sequence[Credential]:
-    return [credential for credential in reversed(credentials) if credential.usable_at(now)]
+    return [fresh(each) for each in reversed(credentials) if each.usable_at(now)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from db import lists
-from db.errors import NotFound, SlugTaken
+from db.errors import InvalidTransition, NotFound, SlugTaken
 from db.filters import TenantFilter
 from db.memory.copies import fresh, stored
 from db.memory.drafts import Draft
@@ -129,11 +129,9 @@ class MemorySigningKeyStore:
 
     async def add(self, key: SigningKey) -> bool:
         self._life.go_on()
-        held = {**self._keys, **self._changed}
-        signing = key.status is SigningKeyStatus.SIGNING
-        if key.kid in held or (
-            signing and any(key.status == each.status for each in held.values())
-        ):
+        if key.kid in self._keys or key.kid in self._changed:
+            return False
+        if key.status is SigningKeyStatus.SIGNING and self._signing() is not None:
             return False
         self._changed[key.kid] = key
         return True
@@ -146,10 +144,16 @@ class MemorySigningKeyStore:
         first = await self.get(key.kid)
         if first is None:
             raise self._life.fail(NotFound("there is no such signing key"))
+        if key.status is SigningKeyStatus.SIGNING and self._signing() not in (None, key.kid):
+            raise self._life.fail(InvalidTransition("another key signs", ("kid",)))
         self._changed[key.kid] = replace(first, status=key.status, changed_at=key.changed_at)
 
     def keep(self) -> None:
         self._keys.update(self._changed)
+
+    def _signing(self) -> str | None:
+        held = {**self._keys, **self._changed}.values()
+        return next((key.kid for key in held if key.status is SigningKeyStatus.SIGNING), None)
 
 
 class MemoryRegistryUnit:

@@ -20,6 +20,7 @@ from db.cuts import (
     token_until,
 )
 from db.memory.agents import Agents
+from db.memory.copies import fresh
 from db.memory.credentials import Credentials
 from db.memory.units import Life
 from db.records import Agent, Credential, Revocation, Standing
@@ -126,11 +127,11 @@ class MemoryRevocationStore:
 def _standing(revoked: bool, agent: Agent | None, credential: Credential | None) -> Standing | None:
     if agent is None:
         return None
-    own = credential is not None and credential.client_id == agent.agent_id
+    own = credential if credential and credential.client_id == agent.agent_id else None
     return Standing(
         revoked=revoked,
         agent_status=agent.status,
         token_generation=agent.token_generation,
-        credential=credential if own else None,
+        credential=own and fresh(own),
         killed=agent.kill_switched_at is not None,
     )

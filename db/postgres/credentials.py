@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     Integer,
+    Select,
     Uuid,
     and_,
     bindparam,
@@ -16,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -34,19 +39,24 @@ from db.postgres.rows import AGENTS, CREDENTIALS, parameters
 from db.records import Credential, CredentialStatus, Login
 from db.tables import agents, credentials
 
+_INSTANT = TIMESTAMP(timezone=True)
 _LIST: Listing[Credential, ByInstant] = Listing(
     (credentials.c.created_at, credentials.c.credential_id),
     {
         "client_id": credentials.c.client_id == bindparam("client_id", type_=Uuid),
         "status": among(credentials.c.status, "status"),
+        "replaced": credentials.c.replaced_by.is_not(None) == bindparam("replaced", type_=Boolean),
+        "used_from": credentials.c.last_used_at >= bindparam("used_from", type_=_INSTANT),
+        "used_before": credentials.c.last_used_at < bindparam("used_before", type_=_INSTANT),
     },
     descending=True,
 )
 _ALL = select(*CREDENTIALS.columns(CREDENTIALS.names))
 _GET = _ALL.where(credentials.c.credential_id == bindparam("credential_id", type_=Uuid))
 _HOLD = _GET.with_for_update()
-_NOW = bindparam("now", type_=TIMESTAMP(timezone=True))
-_ACTIVE = credentials.c.status == literal(CredentialStatus.ACTIVE.value)
+_NOW = bindparam("now", type_=_INSTANT)
+# In the text of the statement: a plan made for any values must know the index of those that end.
+_ACTIVE = credentials.c.status == literal_column(f"'{CredentialStatus.ACTIVE.value}'")
 _OF_CLIENT = credentials.c.client_id == bindparam("of_client", type_=Uuid)
 _UNENDED = or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _NOW)
 _USABLE = _ALL.where(_OF_CLIENT, _ACTIVE, _UNENDED).order_by(
@@ -87,7 +97,6 @@ _REVOKE_ALL = (
     .returning(credentials.c.created_at, credentials.c.credential_id)
 )
 
-_INSTANT = TIMESTAMP(timezone=True)
 _USES = (
     func.unnest(
         bindparam("all_ids", type_=ARRAY(Uuid)), bindparam("all_instants", type_=ARRAY(_INSTANT))
@@ -122,6 +131,14 @@ class PostgresCredentialReader:
     async def get(self, credential_id: UUID) -> Credential | None:
         rows = await self._reading.rows(_GET, {"credential_id": credential_id})
         return CREDENTIALS.record(rows[0]) if rows else None
+
+    async def get_many(
+        self, credential_ids: Collection[UUID], wanted: Wanted = None
+    ) -> dict[UUID, Credential]:
+        names = CREDENTIALS.wanted(wanted)
+        rows = await self._reading.rows(_many(names), {"credential_ids": list(set(credential_ids))})
+        found = (CREDENTIALS.record(row, names) for row in rows)
+        return {credential.credential_id: credential for credential in found}
 
     async def of_client(self, client_id: UUID, now: datetime) -> Sequence[Credential]:
         return await _usable(self._reading, client_id, now)
@@ -212,11 +229,19 @@ class PostgresCredentialStore:
         found = await self._changing.rows(
             _USED, {"all_ids": list(uses), "all_instants": list(uses.values())}
         )
-        return uses.keys() - {row[0] for row in found}
+        noted = {row[0] for row in found}
+        return [credential_id for credential_id in uses if credential_id not in noted]
 
     async def revoke_all(self, client_id: UUID, now: datetime) -> Sequence[UUID]:
         revoked = await self._changing.rows(_REVOKE_ALL, {"of_client": client_id, "now": now})
         return [credential_id for _, credential_id in sorted(tuple(row) for row in revoked)]
+
+
+@lru_cache
+def _many(names: tuple[str, ...]) -> Select[Any]:
+    return select(*CREDENTIALS.columns(names)).where(
+        among(credentials.c.credential_id, "credential_ids")
+    )
 
 
 async def _usable(database: Runs, client_id: UUID, now: datetime) -> Sequence[Credential]:
@@ -225,4 +250,10 @@ async def _usable(database: Runs, client_id: UUID, now: datetime) -> Sequence[Cr
 
 
 def _given(filter: CredentialFilter) -> Parameters:
-    return given(client_id=filter.client_id, status=filter.status)
+    return given(
+        client_id=filter.client_id,
+        status=filter.status,
+        replaced=filter.replaced,
+        used_from=filter.last_used_at.gte,
+        used_before=filter.last_used_at.lt,
+    )

@@ -18,6 +18,7 @@ from db.errors import (
     AgentIdPError,
     EmailTaken,
     IdTaken,
+    InvalidTransition,
     Misconfigured,
     NotFound,
     SlugTaken,
@@ -32,6 +33,7 @@ _REFUSALS: Mapping[str, Callable[[], AgentIdPError]] = {
     "idx_agents_email": lambda: EmailTaken("another agent has this address", ("email",)),
     "credentials_pkey": lambda: IdTaken("the credential_id is there already"),
     "credentials_client_id_fkey": lambda: NotFound("there is no such agent", ("clientId",)),
+    "idx_signing_keys_signing": lambda: InvalidTransition("another key signs", ("kid",)),
     "tenants_pkey": lambda: SlugTaken("the slug is in use, or was", ("slug",)),
 }
 
@@ -103,7 +105,8 @@ def _translation(error: DBAPIError, tenant: TenantPrefix | None) -> AgentIdPErro
 def _refusal(constraint: str, tenant: TenantPrefix | None) -> AgentIdPError | None:
     named = {constraint, _SHARD.sub("", constraint)}
     for name, refused in _REFUSALS.items():
-        if (tenant.constraint(name) if tenant else name) in named:
+        # In a joint unit it may be the tenant's or the registry's.
+        if name in named or (tenant and tenant.constraint(name) in named):
             return refused()
     return None
 

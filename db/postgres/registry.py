@@ -43,12 +43,14 @@ _APPEND = insert(operator_events).on_conflict_do_nothing()
 
 _EVERY_KEY = select(*SIGNING_KEYS.columns(SIGNING_KEYS.names))
 _RETIRED = literal(SigningKeyStatus.RETIRED.value)
+# By its bytes, whatever the database's collation.
+_BY_KID = signing_keys.c.kid.collate("C")
 _KEYS = _EVERY_KEY.where(signing_keys.c.status != _RETIRED).order_by(
-    signing_keys.c.created_at, signing_keys.c.kid
+    signing_keys.c.created_at, _BY_KID
 )
 _RETIRED_KEYS = _EVERY_KEY.where(
     signing_keys.c.status == _RETIRED, signing_keys.c.changed_at >= bindparam("since")
-).order_by(signing_keys.c.kid)
+).order_by(_BY_KID)
 _KEY = _EVERY_KEY.where(signing_keys.c.kid == bindparam("kid"))
 _HOLD_KEY = _KEY.with_for_update()
 _SAVE_KEY = (

@@ -63,7 +63,7 @@ class PostgresStorage:
 
     @asynccontextmanager
     async def joint_unit(self, tenant: TenantPrefix) -> AsyncIterator[JointUnit]:
-        async with self._changing(tenant) as changing:
+        async with self._alone(None), self._changing(tenant) as changing:
             yield _JointUnit(tenant, changing)
 
     @property
@@ -97,14 +97,18 @@ class PostgresStorage:
 
     @asynccontextmanager
     async def _changing(self, tenant: TenantPrefix | None) -> AsyncIterator[Changing]:
+        async with self._alone(tenant), Changing(self._writers, tenant) as changing:
+            yield changing
+
+    @asynccontextmanager
+    async def _alone(self, tenant: TenantPrefix | None) -> AsyncIterator[None]:
         unit = (asyncio.current_task(), tenant)
         if unit in self._units:
             # It could wait for ever: for its own locks, or for a connection that it holds itself.
             raise Misused("a unit of work was begun inside another of the same tenant")
         self._units.add(unit)
         try:
-            async with Changing(self._writers, tenant) as changing:
-                yield changing
+            yield
         finally:
             self._units.remove(unit)
 
