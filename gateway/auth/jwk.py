@@ -113,7 +113,8 @@ def _material(value: JSONObject) -> tuple[JSONObject, PublicKey]:
             x, y = _octets(value, "x"), _octets(value, "y")
             return _kept(value, "kty", "crv", "x", "y"), _p256(x, y)
         case "OKP", "Ed25519":
-            return _kept(value, "kty", "crv", "x"), _ed25519(_octets(value, "x"))
+            x = _octets(value, "x")
+            return _kept(value, "kty", "crv", "x"), _ed25519(x)
         case "RSA", _:
             n, e = _octets(value, "n"), _octets(value, "e")
             return _kept(value, "kty", "n", "e"), _rsa(n, e)
