@@ -10,7 +10,13 @@ from strawberry.extensions import FieldExtension
 from strawberry.schema_directive import Location
 from strawberry.types.field import StrawberryField
 
-from gateway.auth.principal import Principal, agent_of, require_operator, require_scope
+from gateway.auth.principal import (
+    Operator,
+    Principal,
+    agent_of,
+    require_operator,
+    require_scope,
+)
 from gateway.graphql.context import Info
 
 Resolver = TypeVar("Resolver", bound=Callable[..., Awaitable[object]])
@@ -29,7 +35,7 @@ OPERATOR = "OPERATOR"
     description=(
         "Who may ask for the field: a token with this scope, any agent's token (`AGENT`), the "
         "operator (`OPERATOR`) or anybody (`PUBLIC`). With `orSelf` the scope is needed for what "
-        "belongs to other agents alone."
+        "belongs to other agents alone; with `orOperator` the operator may ask for it too."
     ),
 )
 class Access(FieldExtension):
@@ -37,9 +43,12 @@ class Access(FieldExtension):
 
     requires: str
     or_self: bool | None = strawberry.UNSET
+    or_operator: bool | None = strawberry.UNSET
 
     def apply(self, field: StrawberryField) -> None:
-        field.directives = [*field.directives, self]
+        # A field that two types inherit is applied to for each of them.
+        if self not in field.directives:
+            field.directives = [*field.directives, self]
 
     async def resolve_async(
         self,
@@ -60,6 +69,8 @@ class Access(FieldExtension):
         """Raises Unauthenticated or Forbidden. What `orSelf` lets through, the service judges."""
         if self.requires == PUBLIC:
             return
+        if self.or_operator is True and isinstance(principal, Operator):
+            return
         if self.requires == OPERATOR:
             require_operator(principal)
         elif self.requires == AGENT or self.or_self is True:
@@ -69,10 +80,18 @@ class Access(FieldExtension):
 
 
 def guarded(
-    requires: str, *, or_self: bool = False, description: str | None = None
+    requires: str,
+    *,
+    or_self: bool = False,
+    or_operator: bool = False,
+    description: str | None = None,
 ) -> Callable[[Resolver], Resolver]:
     """Makes a field of a resolver, with its access."""
-    access = Access(requires=requires, or_self=or_self or strawberry.UNSET)
+    access = Access(
+        requires=requires,
+        or_self=or_self or strawberry.UNSET,
+        or_operator=or_operator or strawberry.UNSET,
+    )
     made: Callable[[Resolver], Resolver] = strawberry.field(
         extensions=[access], description=description
     )

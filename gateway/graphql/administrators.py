@@ -48,7 +48,8 @@ class AdministratorMutations:
         OPERATOR,
         description=(
             "Lets a tenant back in that has locked itself out: its first administrator is active "
-            "again, has every capability of the gateway, and one secret, which is new."
+            "again, has every capability of the gateway, and one secret, which is new. A kill "
+            "switch that is engaged stays so: the secret works once it is released."
         ),
     )
     async def reset_tenant_administrator(

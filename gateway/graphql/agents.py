@@ -25,8 +25,17 @@ from gateway.graphql.errors import (
     member,
 )
 from gateway.graphql.filters import AgentAuditEventFilter, AgentFilter, CredentialFilter
+from gateway.graphql.kill_switch import KillSwitch, switch_of
 from gateway.graphql.nodes import FINDERS, Node
-from gateway.graphql.pages import Connection, Count, Counter, Cursor, given, page_request
+from gateway.graphql.pages import (
+    Connection,
+    Count,
+    Counter,
+    Cursor,
+    described,
+    given,
+    page_request,
+)
 from gateway.graphql.profiles import (
     MAX_BATCH,
     RegisterAgentInput,
@@ -67,6 +76,13 @@ class Agent(Node):
     @strawberry.field
     def governance_level(parent: strawberry.Parent[records.Agent]) -> enums.GovernanceLevel:
         return enums.GovernanceLevel(parent.governance_level)
+
+    @described(
+        "Null while its own is not engaged. While it is, the agent is stopped whatever its status; "
+        "so it is, too, by the switch of its whole tenant, which is not shown here."
+    )
+    def kill_switch(parent: strawberry.Parent[records.Agent]) -> KillSwitch | None:
+        return switch_of(parent)
 
     @guarded("credentials:read", or_self=True, description="Newest first.")
     async def credentials(
@@ -188,7 +204,11 @@ class AgentSuspended:
     agent: Agent
 
 
-@strawberry.type(description="It may ask for new tokens; those from before stay refused.")
+@strawberry.type(
+    description=(
+        "It may ask for new tokens, once no kill switch is engaged; those from before stay refused."
+    )
+)
 class AgentReactivated:
     agent: Agent
 

@@ -11,6 +11,7 @@ from gateway.graphql.agents import AgentMutations, AgentQueries
 from gateway.graphql.audit import AuditQueries
 from gateway.graphql.credentials import CredentialMutations, CredentialQueries
 from gateway.graphql.errors import MEMBERS, TRANSLATORS
+from gateway.graphql.kill_switch import KillSwitchMutations
 from gateway.graphql.nodes import NodeQueries
 from gateway.graphql.onboarding import OnboardingMutations
 from gateway.graphql.scalars import SCALARS
@@ -28,6 +29,7 @@ class Query(NodeQueries, AgentQueries, CredentialQueries, AuditQueries, TenantQu
 @strawberry.type
 class Mutation(
     AgentMutations,
+    KillSwitchMutations,
     CredentialMutations,
     TokenMutations,
     OnboardingMutations,

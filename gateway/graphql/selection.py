@@ -32,7 +32,7 @@ class Shown:
     A field has the record's own name in camel case, unless `made_of` says otherwise.
     """
 
-    def __init__(self, kind: type[Record], made_of: Mapping[str, str]) -> None:
+    def __init__(self, kind: type[Record], made_of: Mapping[str, str | tuple[str, ...]]) -> None:
         self._names = frozenset(field_names(kind))
         self._made_of = made_of
 
@@ -49,14 +49,23 @@ class Shown:
                 name = node.name.value
                 if name == "__typename":
                     continue
-                field = self._made_of.get(name) or to_snake_case(name)
-                if field not in self._names:
+                made_of = self._made_of.get(name, to_snake_case(name))
+                parts = {made_of} if isinstance(made_of, str) else set(made_of)
+                if not parts <= self._names:
                     return None
-                fields.add(field)
+                fields |= parts
         return frozenset(fields)
 
 
-AGENT = Shown(Agent, {"id": "agent_id", "credentials": "agent_id", "auditEvents": "agent_id"})
+AGENT = Shown(
+    Agent,
+    {
+        "id": "agent_id",
+        "credentials": "agent_id",
+        "auditEvents": "agent_id",
+        "killSwitch": ("kill_switched_at", "kill_switch_reason"),
+    },
+)
 CREDENTIAL = Shown(Credential, {"id": "credential_id", "agent": "client_id"})
 AUDIT_EVENT = Shown(AuditEvent, {"id": "event_id", "agent": "agent_id"})
 

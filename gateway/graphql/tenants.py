@@ -14,6 +14,7 @@ from gateway.graphql.access import OPERATOR, guarded
 from gateway.graphql.context import Info
 from gateway.graphql.errors import InvalidInput, InvalidTransition, NotFound
 from gateway.graphql.filters import TenantFilter
+from gateway.graphql.kill_switch import KillSwitch, switch_of
 from gateway.graphql.pages import (
     Connection,
     Count,
@@ -49,6 +50,10 @@ class Tenant:
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
         return isinstance(value, records.Tenant)
+
+    @described("Null while it is not engaged. While it is, all its agents are stopped.")
+    def kill_switch(parent: strawberry.Parent[records.Tenant]) -> KillSwitch | None:
+        return switch_of(parent)
 
     @described(
         "When all that it has is exported and dropped: it can be reactivated until then. Null for "

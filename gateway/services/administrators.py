@@ -58,6 +58,8 @@ class AdministratorService:
     ) -> AdministratorReset:
         """A new secret, in place of all that the administrator had; active again, and with every
         capability of the gateway. Where there is none any more, a new one with `admin_email`.
+        A kill switch that is engaged stays so, and the secret works once it is released: what had
+        to be stopped is not let go before its old secrets are over.
 
         Raises InvalidInput, NotFound, InvalidTransition, EmailTaken; Unavailable when the cut of
         the old ones is not acknowledged: repeated, it gives another secret.
@@ -148,7 +150,7 @@ async def _restored(
     actor = administrator.agent_id
     subject: JSONObject = {"agentId": str(actor)}
     said: list[tuple[AuditAction, JSONObject]] = []
-    if not administrator.is_active:
+    if administrator.status is not AgentStatus.ACTIVE:
         said.append((AuditAction.AGENT_REACTIVATED, subject))
     missing = GATEWAY_CAPABILITIES.difference(administrator.capabilities)
     if missing:

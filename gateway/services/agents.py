@@ -1,7 +1,9 @@
 """Agents: registered, changed, suspended, brought back, retired.
 
 Status: active ⇄ suspended, either → decommissioned, which is final. Leaving `active`, and losing a
-capability, raises the agent's token generation: every token issued before is refused at once.
+capability, raises the agent's token generation: every token issued before is refused at once. The
+kill switch (`kill_switch`) stands beside the status: while it is engaged the status changes as
+ever, and the agent stays stopped whatever its status becomes.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ class AgentService:
     async def register(self, call: Call, new: NewAgent) -> Agent:
         """Raises InvalidInput, ScopeExceeded, EmailTaken."""
         agent = new_agent(call, new)
-        _require_cover(call, frozenset(agent.capabilities))
+        require_cover(call, frozenset(agent.capabilities))
         async with self._storage.unit(call.tenant.prefix) as unit:
             await hold(unit, call)
             await unit.agents.add(agent)
@@ -88,7 +90,7 @@ class AgentService:
             before, after = frozenset(agent.capabilities), frozenset(changed.capabilities)
             # What is taken away counts too: a secret made for the agent while it has less would be
             # worth more as soon as somebody puts that right.
-            _require_cover(call, before ^ after)
+            require_cover(call, before ^ after)
             usable = await unit.credentials.of_client(agent_id, call.now)
             changed = scored(changed, has_credential=bool(usable))
             names = sorted(n for n in said if getattr(changed, n) != getattr(agent, n))
@@ -120,11 +122,12 @@ class AgentService:
 
     async def reactivate(self, call: Call, agent_id: UUID) -> Agent:
         """Tokens from before the suspension stay refused, but the agent's secrets work again: the
-        caller gives what they give. Raises NotFound, InvalidTransition, ScopeExceeded."""
+        caller gives what they give; they do so once no kill switch is engaged either. Raises
+        NotFound, InvalidTransition, ScopeExceeded."""
         async with self._storage.unit(call.tenant.prefix) as unit:
             agent = await _held(unit, call, agent_id)
             _require_transition(agent, AgentStatus.ACTIVE)
-            _require_cover(call, frozenset(agent.capabilities))
+            require_cover(call, frozenset(agent.capabilities))
             changed = replace(agent, status=AgentStatus.ACTIVE, updated_at=call.now)
             await unit.agents.save(changed)
             await unit.audit.append(
@@ -240,7 +243,8 @@ def _require_transition(agent: Agent, status: AgentStatus) -> None:
         )
 
 
-def _require_cover(call: Call, given: frozenset[str]) -> None:
+def require_cover(call: Call, given: frozenset[str]) -> None:
+    """Raises ScopeExceeded unless the caller's token holds what its act would give."""
     if missing := beyond(call.agent.scope, given):
         raise ScopeExceeded(
             f"your token does not hold {' '.join(sorted(missing))}, so it cannot give it",

@@ -27,7 +27,9 @@ async def hold(unit: UnitOfWork, call: Call, *changing: UUID) -> Mapping[UUID, A
     caller = call.agent
     of_agent, of_tenant = caller.generation
     tenant = await unit.tenant()
-    if tenant is None or not tenant.is_active or tenant.token_generation > of_tenant:
+    if tenant is None or not tenant.is_active or tenant.is_killed:
+        raise _not_accepted()
+    if tenant.token_generation > of_tenant:
         raise _not_accepted()
     held: dict[UUID, Agent] = {}
     # In one order everywhere, so that two units never wait for each other.
