@@ -50,7 +50,7 @@ class ClientAuthenticator:
         self, tenant: Tenant, proof: ClientSecret, now: datetime
     ) -> KnownClient | RefusedClient:
         """Who presented it. Raises Unavailable."""
-        identifier = _canonical_uuid(proof.client_id)
+        identifier = canonical_uuid(proof.client_id)
         reader = self._storage.read(tenant.prefix).credentials
         login = await reader.login(identifier, now) if identifier else None
         if login is None:
@@ -73,7 +73,7 @@ class ClientAuthenticator:
         return None
 
 
-def _canonical_uuid(text: str) -> UUID | None:
+def canonical_uuid(text: str) -> UUID | None:
     try:
         identifier = UUID(text)
     except ValueError:
