@@ -81,8 +81,8 @@ class Agent(Node):
         "Null while its own is not engaged. While it is, the agent is stopped whatever its status; "
         "so it is, too, by the switch of its whole tenant, which is not shown here."
     )
-    def kill_switch(parent: strawberry.Parent[records.Agent]) -> KillSwitch | None:
-        return switch_of(parent)
+    def kill_switch(self) -> KillSwitch | None:
+        return switch_of(cast(records.Agent, self))
 
     @guarded("credentials:read", or_self=True, description="Newest first.")
     async def credentials(

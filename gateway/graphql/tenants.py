@@ -52,8 +52,8 @@ class Tenant:
         return isinstance(value, records.Tenant)
 
     @described("Null while it is not engaged. While it is, all its agents are stopped.")
-    def kill_switch(parent: strawberry.Parent[records.Tenant]) -> KillSwitch | None:
-        return switch_of(parent)
+    def kill_switch(self) -> KillSwitch | None:
+        return switch_of(cast(records.Tenant, self))
 
     @described(
         "When all that it has is exported and dropped: it can be reactivated until then. Null for "
