@@ -72,7 +72,20 @@ class MemoryUnit:
 
 
 class MemoryJointUnit(MemoryUnit):
-    registry: MemoryRegistryUnit
+    def __init__(
+        self, tenant: TenantPrefix, tables: Tables, registry: MemoryRegistry, life: Life
+    ) -> None:
+        super().__init__(tenant, tables, registry, life)
+        # One life for both: an error of either side ends the other, too.
+        self.registry = MemoryRegistryUnit(registry, life)
+
+    async def tenant(self) -> Tenant | None:
+        """As this unit has left it, and not as others still see it."""
+        return await self.registry.tenants.get(self._tenant.value)
+
+    def keep(self) -> None:
+        super().keep()
+        self.registry.keep()
 
 
 class MemoryStorage:
@@ -96,12 +109,9 @@ class MemoryStorage:
     async def joint_unit(self, tenant: TenantPrefix) -> AsyncIterator[MemoryJointUnit]:
         async with self._registry.turn(), self._turn(tenant) as (tables, life):
             unit = MemoryJointUnit(tenant, tables, self._registry, life)
-            # One life for both: an error of either side ends the other, too.
-            unit.registry = MemoryRegistryUnit(self._registry, life)
             yield unit
             life.go_on()
             unit.keep()
-            unit.registry.keep()
 
     @asynccontextmanager
     async def _turn(self, tenant: TenantPrefix) -> AsyncIterator[tuple[Tables, Life]]:

@@ -41,7 +41,10 @@ READS = st.one_of(
     call("agents.by_email", values.emails),
     call("agents.count", values.agent_filters, st.integers(0, 4)),
     call("credentials.get", values.ids),
+    call("credentials.get_many", st.lists(values.ids, max_size=4), st.none()),
+    call("credentials.get_many", st.lists(values.ids, max_size=4), values.wanted(Credential)),
     call("credentials.of_client", values.ids, values.instants),
+    call("credentials.login", values.ids, values.instants),
     call("credentials.ended", values.instants, st.integers(1, 4)),
     call("credentials.count", values.credential_filters, st.integers(0, 4)),
     call("audit.get", values.audit_events.map(attrgetter("event_id")), values.windows),
@@ -60,13 +63,17 @@ READS = st.one_of(
     call("revocations.standing", values.ids, values.ids, values.ids),
 )
 STEPS = st.one_of(
+    call("tenant"),
     call("agents.add", values.agents),
     call("agents.get", values.ids),
+    call("agents.share", values.ids),
     call("agents.save", values.agents),
     call("credentials.add", values.credentials),
     call("credentials.get", values.ids),
     call("credentials.of_client", values.ids, values.instants),
     call("credentials.save", values.credentials),
+    call("credentials.rehash", values.ids, values.hashes, values.hashes, values.texts(8)),
+    call("credentials.used", st.dictionaries(values.ids, values.instants, max_size=4)),
     call("credentials.revoke_all", values.ids, values.instants),
     st.tuples(st.just("audit.append"), st.lists(values.audit_events, max_size=4).map(tuple)),
     call("revocations.add", values.revocations),
@@ -75,6 +82,8 @@ REGISTRY_READS = st.one_of(
     call("tenants.get", values.slugs),
     call("tenants.count", values.tenant_filters, st.integers(0, 4)),
     call("signing_keys.all"),
+    call("signing_keys.get", values.kids),
+    call("signing_keys.retired", values.instants),
     call("work.get", values.work_keys),
     call("work.get_many", st.lists(values.work_keys, max_size=4)),
     call("work.count", values.work_filters, st.integers(0, 4)),
@@ -88,6 +97,8 @@ REGISTRY_STEPS = st.one_of(
     call("tenants.save", values.tenants),
     call("operator_events.append", values.operator_events),
     call("signing_keys.add", values.keys),
+    call("signing_keys.get", values.kids),
+    call("signing_keys.save", values.keys),
     call("work.add", values.works()),
     call("work.get", values.work_keys),
     call("work.save", values.works()),
@@ -96,6 +107,9 @@ REGISTRY_STEPS = st.one_of(
     call("idempotency.claim", values.idempotency_keys),
     call("idempotency.sweep", values.instants),
 )
+
+# What a joint unit has beside them.
+JOINT_STEPS = REGISTRY_STEPS.map(lambda step: (f"registry.{step[0]}", step[1]))
 
 
 @dataclass(frozen=True)

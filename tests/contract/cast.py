@@ -78,6 +78,8 @@ def whole_agent(**changes: Any) -> Agent:
             "composite_score": 87,
             "governance_level": 4,
             "token_generation": 3,
+            "kill_switched_at": after(7),
+            "kill_switch_reason": AWKWARD,
             **changes,
         }
     )
@@ -91,6 +93,25 @@ def new_credential(client_id: UUID, **changes: Any) -> Credential:
         "created_at": NOW,
     }
     return Credential(client_id=client_id, **{**values, **changes})
+
+
+def whole_credential(client_id: UUID, **changes: Any) -> Credential:
+    """With something in every field."""
+    return new_credential(
+        client_id,
+        **{
+            "secret_hash": "!",
+            "status": CredentialStatus.REVOKED,
+            "expires_at": after(3600),
+            "revoked_at": after(60),
+            "label": AWKWARD[:64],
+            "last_used_at": after(30),
+            "secret_tag": "00c0ffee",
+            "public_key": {"longer": AWKWARD, "kty": "EC", "b": [1, {}], "x": 2.5},
+            "replaced_by": uuid4(),
+            **changes,
+        },
+    )
 
 
 def new_event(instant: datetime = NOW, **changes: Any) -> AuditEvent:

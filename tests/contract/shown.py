@@ -13,7 +13,7 @@ from uuid import UUID
 from db.errors import Refused
 
 # One is not 1.0 and not True here, and members have an order.
-_JSON = {"permissions", "metadata", "limits", "progress", "report", "result"}
+_JSON = {"permissions", "metadata", "limits", "progress", "report", "result", "public_key"}
 _ABSENT = object()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from uuid import uuid4
 
@@ -10,10 +11,9 @@ import pytest
 from db.contract import Storage
 from db.errors import IdTaken, NotFound
 from db.filters import CredentialFilter
-from db.records import Agent, Credential, CredentialStatus
+from db.records import Agent, Credential, CredentialStatus, JSONObject
 from tests.contract.cast import (
     ACME,
-    AWKWARD,
     GLOBEX,
     MICROSECOND,
     NOW,
@@ -21,8 +21,10 @@ from tests.contract.cast import (
     new_agent,
     new_credential,
     put,
+    whole_credential,
 )
 from tests.contract.paging import (
+    EVERYTHING,
     Fetch,
     items,
 )
@@ -45,23 +47,81 @@ async def test_an_added_credential_reads_back_as_it_was_written(
     storage: Storage, agent: Agent
 ) -> None:
     bare = new_credential(agent.agent_id)
-    whole = new_credential(
-        agent.agent_id,
-        created_at=after(1),
-        status=REVOKED,
-        expires_at=after(3600),
-        revoked_at=after(60),
-        label=AWKWARD[:64],
-        last_used_at=after(30),
-        secret_hash="!",
-    )
+    whole = whole_credential(agent.agent_id, created_at=after(1))
     await put(storage, ACME, bare, whole)
     credentials = storage.read(ACME).credentials
     for credential in (bare, whole):
         assert await credentials.get(credential.credential_id) == credential
+        assert await credentials.get_many([credential.credential_id]) == {
+            credential.credential_id: credential
+        }
         async with storage.unit(ACME) as unit:
             assert await unit.credentials.get(credential.credential_id) == credential
     assert await items(credentials.page) == [whole, bare]
+
+
+async def test_many_are_read_at_once_and_those_that_are_unknown_left_out(
+    storage: Storage, agent: Agent
+) -> None:
+    one, other = new_credential(agent.agent_id), whole_credential(agent.agent_id)
+    await put(storage, ACME, one, other, new_credential(agent.agent_id))
+    credentials = storage.read(ACME).credentials
+    asked = [one.credential_id, uuid4(), other.credential_id, one.credential_id]
+    assert await credentials.get_many(asked) == {each.credential_id: each for each in (one, other)}
+    assert await credentials.get_many([]) == {}
+    labels = await credentials.get_many(asked, {"label"})
+    assert [labels[each].label for each in (one.credential_id, other.credential_id)] == [
+        one.label,
+        other.label,
+    ]
+    assert labels[one.credential_id].client_id == agent.agent_id
+    with pytest.raises(AttributeError):
+        _ = labels[one.credential_id].secret_hash
+
+
+async def test_a_public_key_is_nobody_else_s_and_comes_back_in_one_form(
+    storage: Storage, agent: Agent
+) -> None:
+    key: JSONObject = {"longer": [1], "b": "2", "a": {"y": 1, "x": 2}}
+    credential = new_credential(agent.agent_id, public_key=key)
+    await put(storage, ACME, credential)
+    key.clear()
+    credentials = storage.read(ACME).credentials
+    client = agent.agent_id
+
+    async def reads() -> list[Credential]:
+        login = await credentials.login(client, NOW)
+        standing = await storage.read(ACME).revocations.standing(
+            uuid4(), client, credential.credential_id
+        )
+        single = await credentials.get(credential.credential_id)
+        assert login
+        assert standing
+        assert standing.credential
+        assert single
+        async with storage.unit(ACME) as unit:
+            held = await unit.credentials.get(credential.credential_id)
+            assert held
+            usable = await unit.credentials.of_client(client, NOW)
+        return [
+            single,
+            held,
+            standing.credential,
+            *login.credentials,
+            *usable,
+            *await credentials.of_client(client, NOW),
+            *(await credentials.get_many([credential.credential_id])).values(),
+            *(await credentials.page(EVERYTHING)).items,
+            *(await credentials.page(EVERYTHING, wanted={"public_key"})).items,
+        ]
+
+    kept = '{"a": {"x": 2, "y": 1}, "b": "2", "longer": [1]}'
+    for _ in range(2):
+        found = await reads()
+        assert [json.dumps(each.public_key) for each in found] == [kept] * 9
+        for each in found:
+            assert isinstance(each.public_key, dict)
+            each.public_key.clear()
 
 
 async def test_an_unknown_credential_is_none(storage: Storage, agent: Agent) -> None:
@@ -106,7 +166,7 @@ async def test_saving_replaces_what_can_change_and_nothing_else(
     storage: Storage, agent: Agent
 ) -> None:
     other = new_agent()
-    first = new_credential(agent.agent_id)
+    first = new_credential(agent.agent_id, secret_tag="c0de", public_key={"kty": "OKP"})
     await put(storage, ACME, other, first)
     changed = Credential(
         credential_id=first.credential_id,
@@ -118,6 +178,9 @@ async def test_saving_replaces_what_can_change_and_nothing_else(
         revoked_at=after(2),
         label="second",
         last_used_at=after(3),
+        secret_tag="beef",
+        public_key={"kty": "RSA"},
+        replaced_by=other.agent_id,
     )
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(changed)
@@ -126,12 +189,21 @@ async def test_saving_replaces_what_can_change_and_nothing_else(
         client_id=first.client_id,
         secret_hash=first.secret_hash,
         created_at=first.created_at,
+        secret_tag=first.secret_tag,
+        public_key=first.public_key,
     )
     credentials = storage.read(ACME).credentials
     assert await credentials.get(first.credential_id) == expected
     assert await items(credentials.page) == [expected]
     assert await items(listing(storage, CredentialFilter(client_id=other.agent_id))) == []
-    bare = replace(expected, expires_at=None, revoked_at=None, label=None, last_used_at=None)
+    bare = replace(
+        expected,
+        expires_at=None,
+        revoked_at=None,
+        label=None,
+        last_used_at=None,
+        replaced_by=None,
+    )
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(bare)
     assert await credentials.get(first.credential_id) == bare

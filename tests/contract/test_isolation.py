@@ -162,6 +162,17 @@ async def _(theirs: Theirs) -> None:
     assert list(await theirs.mine.credentials.of_client(theirs.agent.agent_id, NOW)) == []
 
 
+@probe("TenantReader.credentials.get_many")
+async def _(theirs: Theirs) -> None:
+    assert await theirs.mine.credentials.get_many([theirs.credential.credential_id]) == {}
+
+
+@probe("TenantReader.credentials.login")
+async def _(theirs: Theirs) -> None:
+    assert await theirs.storage.read(ACME).credentials.login(theirs.agent.agent_id, NOW)
+    assert await theirs.mine.credentials.login(theirs.agent.agent_id, NOW) is None
+
+
 @probe("TenantReader.credentials.ended")
 async def _(theirs: Theirs) -> None:
     assert len(await theirs.storage.read(ACME).credentials.ended(after(1), 9)) == 1
@@ -326,6 +337,25 @@ async def _(theirs: Theirs) -> None:
                 replace(theirs.credential, status=CredentialStatus.REVOKED, revoked_at=NOW)
             )
     assert await theirs.mine.credentials.count() == 1
+
+
+@probe("UnitOfWork.credentials.rehash")
+async def _(theirs: Theirs) -> None:
+    was = theirs.credential.secret_hash
+    async with theirs.storage.unit(GLOBEX) as unit:
+        identifier = theirs.credential.credential_id
+        assert await unit.credentials.rehash(identifier, was, "mine", "beef") is False
+    [own] = await items(theirs.mine.credentials.page)
+    assert own.secret_hash == was
+
+
+@probe("UnitOfWork.credentials.used")
+async def _(theirs: Theirs) -> None:
+    uses = {theirs.credential.credential_id: NOW}
+    async with theirs.storage.unit(GLOBEX) as unit:
+        assert list(await unit.credentials.used(uses)) == [theirs.credential.credential_id]
+    [own] = await items(theirs.mine.credentials.page)
+    assert own.last_used_at is None
 
 
 @probe("UnitOfWork.credentials.revoke_all")

@@ -31,6 +31,7 @@ from tests.contract import values
 from tests.contract.calls import (
     ANY_TENANT,
     EVERYTHING,
+    JOINT_STEPS,
     KINDS,
     LISTS,
     READS,
@@ -113,6 +114,17 @@ class SideBySide(RuleBasedStateMachine):
     )
     def change_registry(self, steps: list[Call], raises: bool, swallows: bool) -> None:
         self.both(lambda storage: _unit(storage.registry_unit(), steps, raises, swallows))
+
+    @rule(
+        tenant=st.sampled_from([ACME, ACME, GLOBEX]),
+        steps=st.lists(st.one_of(STEPS, JOINT_STEPS), min_size=1, max_size=5),
+        raises=st.sampled_from([False, False, False, True]),
+        swallows=st.sampled_from([False, False, False, True]),
+    )
+    def change_both(
+        self, tenant: TenantPrefix, steps: list[Call], raises: bool, swallows: bool
+    ) -> None:
+        self.both(lambda storage: _unit(storage.joint_unit(tenant), steps, raises, swallows))
 
     @rule(data=st.data(), since=values.windows)
     def page(self, data: st.DataObject, since: datetime) -> None:

@@ -59,6 +59,8 @@ async def test_nothing_can_be_asked_of_a_unit_after_an_error(storage: Storage) -
                 lambda: unit.credentials.add(new_credential(agent.agent_id)),
                 lambda: unit.credentials.of_client(agent.agent_id, NOW),
                 lambda: unit.credentials.save(new_credential(agent.agent_id)),
+                lambda: unit.credentials.rehash(uuid4(), "was", "is", "beef"),
+                lambda: unit.credentials.used({uuid4(): NOW}),
                 lambda: unit.credentials.revoke_all(agent.agent_id, NOW),
                 lambda: unit.audit.append(new_event()),
                 lambda: unit.revocations.add(new_revocation()),
@@ -116,6 +118,8 @@ async def test_a_registry_unit_is_over_after_an_error(storage: Storage) -> None:
                 lambda: unit.tenants.add(new_tenant("initech")),
                 lambda: unit.operator_events.append(new_operator_event()),
                 lambda: unit.signing_keys.add(new_key()),
+                lambda: unit.signing_keys.get("kid"),
+                lambda: unit.signing_keys.save(new_key()),
             ):
                 with pytest.raises(UnitOver):
                     await act()

@@ -123,18 +123,25 @@ agents = st.builds(
     composite_score=st.integers(0, 100),
     governance_level=st.integers(0, 4),
     token_generation=st.integers(0, 2**31 - 1),
+    kill_switched_at=st.none() | instants,
+    kill_switch_reason=st.none() | texts(500),
 )
+# Few, so that what was is sometimes what is there.
+hashes = st.sampled_from(["$2b$04$a", "$2b$04$b", "!"]) | texts(255, 1)
 credentials = st.builds(
     Credential,
     credential_id=ids,
     client_id=ids,
-    secret_hash=texts(255, 1),
+    secret_hash=hashes,
     status=st.sampled_from(CredentialStatus),
     created_at=instants,
     expires_at=st.none() | instants,
     revoked_at=st.none() | instants,
     label=st.none() | texts(64),
     last_used_at=st.none() | instants,
+    secret_tag=st.none() | texts(8),
+    public_key=jsons,
+    replaced_by=st.none() | ids,
 )
 
 
@@ -187,14 +194,18 @@ tenants = st.builds(
     limits=jsons,
     status_reason=st.none() | texts(500),
     administrator_id=st.none() | ids,
+    kill_switched_at=st.none() | instants,
+    kill_switch_reason=st.none() | texts(500),
 )
+kids = st.sampled_from(["k1", "k2", "K1", "k-3"])
 keys = st.builds(
     SigningKey,
-    kid=st.sampled_from(["k1", "k2", "K1", "k-3"]),
+    kid=kids,
     algorithm=st.just("ES256"),
     private_key=st.binary(max_size=16),
     status=st.sampled_from(SigningKeyStatus),
     created_at=instants,
+    changed_at=instants,
 )
 idempotency_keys = st.builds(
     IdempotencyKey,
@@ -278,6 +289,8 @@ credential_filters = mostly(
         CredentialFilter,
         client_id=st.none() | ids,
         status=_maybe(CredentialStatus),
+        replaced=st.none() | st.booleans(),
+        last_used_at=_spans,
     ),
 )
 audit_filters = mostly(
