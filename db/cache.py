@@ -2,24 +2,35 @@
 
 What cannot be read is a miss, what cannot be written is said to be so. What a miss is worth, and
 when the news of a cut counts as told, is decided by others (`db.warmth`, `db.revocations`).
+
+What the requests of a process ask at the same time goes in one question: most of what a question
+costs is the client's own work. Each is asked after its request wanted to know, never before.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as TimedOut
 
+from db.batching import Batched
+from db.errors import Unavailable
 from db.settings import MEMORY
 from db.warmth import CLAIM, MARKER, RAISE, Warmth
 
 _TIMEOUT = 1  # seconds
+_PAUSE = 1.0  # seconds
 _CONNECTIONS = 32
+_PER_QUESTION = 128
+_ROOM = 10_000
 REVOKED = b"1"
 _RAISE_ONE = RAISE + "return raise(KEYS[1], tonumber(ARGV[1]), ARGV[2])"
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
@@ -94,9 +105,13 @@ class NoCache:
 
 
 class RedisRevocations:
-    """A Redis or Valkey server at a `redis://`, `rediss://` or `unix://` address."""
+    """A Redis or Valkey server at a `redis://`, `rediss://` or `unix://` address.
 
-    def __init__(self, url: str) -> None:
+    One that is silent is waited for once: then every read is a miss, but for one a second, until
+    it says something. `monotonic` is in seconds.
+    """
+
+    def __init__(self, url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._redis = _Client(
             connection_pool=BlockingConnectionPool.from_url(
                 url,
@@ -108,15 +123,20 @@ class RedisRevocations:
             )
         )
         self._answering = True
+        self._monotonic = monotonic
+        self._silent_until: float | None = None
+        self._reads: Batched[Sequence[str], Found] = Batched(
+            self._read_all, most=_PER_QUESTION, room=_ROOM
+        )
         self.warmth = Warmth(self._ask)
 
     async def read(self, keys: Sequence[str]) -> Found:
-        answer = await self._ask(lambda redis: redis.mget([*keys, MARKER]))
-        if isinstance(answer, _Answer) and isinstance(answer.values, list):
-            *values, marker = answer.values or [None]
-            if len(values) == len(keys):
-                return Found(values, warm=marker is not None and marker == answer.run_id)
-        return Found([None] * len(keys))
+        if self._may_read():
+            try:
+                return await self._reads.ask(keys)
+            except Unavailable:
+                pass  # More are waiting than can be helped; storage has bounds of its own.
+        return _missed(keys)
 
     async def mark(self, key: str, until: int) -> bool:
         return await self._ask(lambda redis: redis.set(key, REVOKED, exat=until)) is not None
@@ -132,23 +152,53 @@ class RedisRevocations:
         return await self._ask(lambda redis: redis.ping()) is not None
 
     async def close(self) -> None:
+        await self._reads.drain()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
+
+    async def _read_all(self, asked: Sequence[Sequence[str]]) -> Sequence[Found]:
+        names = list(dict.fromkeys(chain.from_iterable(asked)))
+        answer = await self._ask(lambda redis: redis.mget([*names, MARKER]))
+        if isinstance(answer, _Answer) and isinstance(answer.values, list):
+            *values, marker = answer.values or [None]
+            if len(values) == len(names):
+                held = dict(zip(names, values, strict=True))
+                # The marker and the run id are of the very answer that the misses are in.
+                warm = marker is not None and marker == answer.run_id
+                return [Found([held[name] for name in keys], warm) for keys in asked]
+        return [_missed(keys) for keys in asked]
+
+    def _may_read(self) -> bool:
+        if self._silent_until is None:
+            return True
+        now = self._monotonic()
+        if now < self._silent_until:
+            return False
+        # One goes and sees; whoever comes behind it does not wait for what it finds.
+        self._silent_until = now + _TIMEOUT + _PAUSE
+        return True
 
     async def _ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
         try:
             answer = await question(self._redis)
         except (RedisError, OSError) as error:
+            silent = isinstance(error, TimedOut)
+            self._silent_until = self._monotonic() + _PAUSE if silent else None
             # The address may hold a password and a command holds ids: the kind says enough. Once,
             # and not again for each request of an outage.
             if self._answering:
                 _log.warning("the revocation cache does not answer: %s", type(error).__name__)
             self._answering = False
             return None
+        self._silent_until = None
         if not self._answering:
             _log.info("the revocation cache answers again")
         self._answering = True
         return answer
+
+
+def _missed(keys: Sequence[str]) -> Found:
+    return Found([None] * len(keys))
 
 
 @dataclass(frozen=True, slots=True)

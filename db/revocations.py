@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Protocol
 from uuid import UUID
 
 from db.cache import REVOKED, NoCache, RedisRevocations, RevocationCache, open_cache
@@ -35,6 +36,7 @@ from db.warmth import LEASE_SECONDS
 
 __all__ = [
     "CLOCK_LEEWAY_SECONDS",
+    "LiveToken",
     "NoCache",
     "RedisRevocations",
     "RevocationCache",
@@ -49,6 +51,23 @@ _MAX_GENERATION = 2**31 - 1  # of the INTEGER column
 _NONE, _FOREIGN = -1, -2
 
 
+class LiveToken(Protocol):
+    """A token that verifies and is within its time, by what can cut it off: itself, its agent, its
+    credential, a newer generation (`gen`, of agent and tenant), the end of the key that signed
+    it."""
+
+    @property
+    def jti(self) -> UUID: ...
+    @property
+    def sub(self) -> UUID: ...
+    @property
+    def credential_id(self) -> UUID: ...
+    @property
+    def gen(self) -> tuple[int, int]: ...
+    @property
+    def kid(self) -> str: ...
+
+
 class Revocations:
     """Whether a token that verifies is still good, and how a cut is made known."""
 
@@ -56,47 +75,59 @@ class Revocations:
         self._storage = storage
         self._cache = cache
 
-    async def accepts(
-        self,
-        tenant: Tenant,
-        *,
-        jti: UUID,
-        agent_id: UUID,
-        credential_id: UUID,
-        generation: tuple[int, int],
-        kid: str,
-    ) -> bool:
-        """Whether a token within its time is still accepted. Raises Unavailable, never guesses.
+    async def accepts(self, tenant: Tenant, token: LiveToken) -> bool:
+        """Whether the token is still accepted. Raises Unavailable, never guesses. `tenant` is the
+        registry's row as it was read for this."""
+        heard = await self.heard(tenant, token)
+        return await self.stored(tenant, token) if heard is None else heard
 
-        `tenant` is the registry row as just read; `generation` is the token's, of (agent, tenant);
-        `kid` names the key that it is signed with.
+    async def heard(self, tenant: Tenant, token: LiveToken) -> bool | None:
+        """What the cache says, in one round trip; None when storage has to decide.
+
+        `tenant` may be its row as it once was while it was active. Every way out of that, and its
+        kill switch, is a cut like any other: it raises the generation. So a True proves that the
+        row is as good as new in all that decides about tokens.
         """
-        of_agent, of_tenant = generation
-        if of_tenant < tenant.token_generation:
+        of_agent, of_tenant = token.gen
+        if tenant.is_killed or of_tenant < tenant.token_generation:
             return False
         prefix = tenant.prefix
         found = await self._cache.read([
-            prefix.revoked_key(jti),
-            prefix.revoked_key(credential_id),
-            prefix.agent_generation_key(agent_id),
+            prefix.revoked_key(token.jti),
+            prefix.revoked_key(token.credential_id),
+            prefix.agent_generation_key(token.sub),
             prefix.tenant_generation_key,
-            retired_key(kid),
+            retired_key(token.kid),
         ])  # fmt: skip
-        token, credential, *values, key = found.values
-        agent_cut, tenant_cut = raised = [_generation(value) for value in values]
-        marks = (token, credential, key)
+        revoked, credential, agent, own, key = found.values
+        marks = (revoked, credential, key)
+        agent_cut, tenant_cut = raised = (_generation(agent), _generation(own))
         if REVOKED in marks or agent_cut > of_agent or tenant_cut > of_tenant:
             return False
         # What is there and none of ours says nothing, and least of all that nothing was cut.
-        if found.warm and marks == (None, None, None) and _FOREIGN not in raised:
-            return True
-        signed_with = await self._storage.registry.signing_keys.get(kid)
+        clean = marks == (None, None, None) and _FOREIGN not in raised
+        current = tenant_cut <= tenant.token_generation
+        return True if found.warm and clean and current else None
+
+    async def stored(self, tenant: Tenant, token: LiveToken) -> bool:
+        """What storage says; `tenant` as for `accepts`. Raises Unavailable."""
+        of_agent, of_tenant = token.gen
+        if tenant.is_killed or of_tenant < tenant.token_generation:
+            return False
+        signed_with = await self._storage.registry.signing_keys.get(token.kid)
         if signed_with is not None and signed_with.status is SigningKeyStatus.RETIRED:
             return False
-        standing = await self._storage.read(prefix).revocations.standing(
-            jti, agent_id, credential_id
+        standing = await self._storage.read(tenant.prefix).revocations.standing(
+            token.jti, token.sub, token.credential_id
         )
-        return standing is not None and standing.admits(agent_id, of_agent)
+        return standing is not None and standing.admits(token.sub, of_agent)
+
+    async def is_current(self, tenant: Tenant) -> bool:
+        """Whether the row of a tenant that was active is proven by the cache to be as good as new,
+        as in `heard`; False when nobody knows."""
+        found = await self._cache.read([tenant.prefix.tenant_generation_key])
+        raised = _generation(found.values[0])
+        return found.warm and raised != _FOREIGN and raised <= tenant.token_generation
 
     # The four below come after the commit, `since` being the instant that it holds, and again
     # whenever the same is asked for again at a later `now`. They raise Unavailable as long as the

@@ -19,6 +19,7 @@ from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import ClientAuthenticator
 from gateway.auth.keys import load_keys
 from gateway.auth.secrets import SecretHasher
+from gateway.auth.tenants import Tenants
 from gateway.auth.tokens import TokenAuthority
 from gateway.services.administrators import AdministratorService
 from gateway.services.agents import AgentService
@@ -92,8 +93,9 @@ async def assemble(
     opened = (queue or open_queue)(settings, storage, cache, clock)
     authority = TokenAuthority(keys, settings.issuer_base, settings.token_ttl_seconds)
     operator = settings.operator_token
+    tenants = Tenants(storage)
     authenticator = Authenticator(
-        storage, authority, revocations, operator.get_secret_value() if operator else None
+        tenants, authority, revocations, operator.get_secret_value() if operator else None
     )
     hasher = hasher or SecretHasher(settings.bcrypt_cost)
     return Gateway(
@@ -110,7 +112,11 @@ async def assemble(
         tokens=TokenService(storage, authority, authenticator, revocations),
         audit=AuditService(storage, settings.audit_retention_days),
         tenants=TenantService(
-            storage, revocations, opened, timedelta(hours=settings.tenant_removal_grace_hours)
+            storage,
+            revocations,
+            tenants,
+            opened,
+            timedelta(hours=settings.tenant_removal_grace_hours),
         ),
         administrators=AdministratorService(storage, revocations, hasher),
         onboarding=OnboardingService(storage, hasher, opened),

@@ -1,6 +1,8 @@
 """A bearer token becomes a principal, or the request goes no further.
 
-Every time, whatever is cached: the signature and the times, the tenant's row, and the revocation.
+Every time, whatever is cached: the signature and the times, and the revocation. The tenant's row is
+the one in the registry, or one that is proven to be as good (`gateway.auth.tenants`); with that, a
+request that the cache can answer asks nobody else, and once.
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ import hmac
 from collections.abc import Sequence
 from datetime import datetime
 
-from db.contract import Storage
 from db.errors import Unauthenticated
-from db.namespace import prefix_problem
 from db.records import Tenant
 from db.revocations import Revocations
 from gateway.auth.principal import AgentPrincipal, Anonymous, Operator, Principal
+from gateway.auth.tenants import Tenants
 from gateway.auth.tokens import Claims, TokenAuthority
 
 
@@ -23,12 +24,12 @@ class Authenticator:
 
     def __init__(
         self,
-        storage: Storage,
+        tenants: Tenants,
         tokens: TokenAuthority,
         revocations: Revocations,
         operator_token: str | None,
     ) -> None:
-        self._storage = storage
+        self._tenants = tenants
         self._tokens = tokens
         self._revocations = revocations
         self._operator = operator_token.encode() if operator_token else None
@@ -47,27 +48,31 @@ class Authenticator:
         if self._operator and hmac.compare_digest(token.encode("utf-8", "replace"), self._operator):
             return Operator()
         claims = self._tokens.verify(token, now)
-        tenant = await self.active_tenant(claims.slug)
-        if tenant is None or not await self.is_live(tenant, claims):
+        tenant = await self.tenant_of(claims, now)
+        if tenant is None:
             raise Unauthenticated("the access token is not accepted")
         return AgentPrincipal(
             tenant, claims.sub, claims.credential_id, claims.scopes, claims.gen, claims.jti
         )
 
-    async def is_live(self, tenant: Tenant, claims: Claims) -> bool:
-        """Whether a verified token of this tenant is still accepted. Raises Unavailable."""
-        return await self._revocations.accepts(
-            tenant,
-            jti=claims.jti,
-            agent_id=claims.sub,
-            credential_id=claims.credential_id,
-            generation=claims.gen,
-            kid=claims.kid,
-        )
-
-    async def active_tenant(self, slug: str) -> Tenant | None:
-        """The tenant of a slug from a path, an argument or a token, if it may be served."""
-        if prefix_problem(slug) is not None:
+    async def tenant_of(self, claims: Claims, now: datetime) -> Tenant | None:
+        """The tenant of a verified token, if both are still accepted. Raises Unavailable."""
+        slug = claims.slug
+        known = self._tenants.recall(slug, now, claims.gen[1])
+        heard = None if known is None else await self._revocations.heard(known, claims)
+        if heard is not None:
+            return known if heard else None
+        tenant = await self._tenants.read(slug, now)
+        if tenant is None:
             return None
-        tenant = await self._storage.registry.tenants.get(slug)
-        return tenant if tenant is not None and tenant.is_active else None
+        # Who has not asked the cache yet does. Who was told that it does not know asks no more.
+        decide = self._revocations.accepts if known is None else self._revocations.stored
+        return tenant if await decide(tenant, claims) else None
+
+    async def active_tenant(self, slug: str, now: datetime) -> Tenant | None:
+        """The tenant of a slug from a path or an argument, if it may be served. Raises
+        Unavailable."""
+        known = self._tenants.recall(slug, now)
+        if known is not None and await self._revocations.is_current(known):
+            return known
+        return await self._tenants.read(slug, now)

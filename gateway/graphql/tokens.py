@@ -87,7 +87,7 @@ class TokenMutations:
     )
     async def issue_token(self, info: Info, input: IssueTokenInput) -> IssueTokenPayload:
         gateway = info.context.gateway
-        tenant = await gateway.authenticator.active_tenant(input.tenant)
+        tenant = await gateway.authenticator.active_tenant(input.tenant, info.context.call.now)
         proof = ClientSecret(input.client_id, input.client_secret)
         call, client = await gateway.clients.authenticate(info.context.call, tenant, proof)
         resource = given(input.resource)

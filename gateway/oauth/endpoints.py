@@ -171,7 +171,8 @@ async def _only_asked(exchange: Exchange, allowed: bytes) -> bool:
 
 
 async def _tenant(exchange: Exchange, slug: str) -> Tenant:
-    tenant = await exchange.gateway.authenticator.active_tenant(slug)
+    gateway = exchange.gateway
+    tenant = await gateway.authenticator.active_tenant(slug, gateway.clock())
     if tenant is None:
         raise unknown_tenant()
     return tenant

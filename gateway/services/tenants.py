@@ -35,6 +35,7 @@ from db.work import (
     requeued,
     work_key,
 )
+from gateway.auth.tenants import Tenants
 from gateway.services.call import Call
 
 _LONGEST_REASON = 500
@@ -50,13 +51,20 @@ class TenantChanges(TypedDict, total=False):
 
 
 class TenantService:
-    """`grace` is how long a tenant that is to be removed can still be brought back."""
+    """`remembered` is what requests are served from; `grace` is how long a tenant that is to be
+    removed can still be brought back."""
 
     def __init__(
-        self, storage: Storage, revocations: Revocations, doorbell: Doorbell, grace: timedelta
+        self,
+        storage: Storage,
+        revocations: Revocations,
+        remembered: Tenants,
+        doorbell: Doorbell,
+        grace: timedelta,
     ) -> None:
         self._storage = storage
         self._revocations = revocations
+        self._remembered = remembered
         self._doorbell = doorbell
         self._grace = grace
 
@@ -101,6 +109,7 @@ class TenantService:
                 "retentionDays": changed.retention_days,
             }
             await unit.operator_events.append(call.operator_event("tenant.updated", slug, now))
+        self._remembered.forget(slug)
         return changed
 
     async def suspend(self, call: Call, slug: str, reason: str | None = None) -> Tenant:

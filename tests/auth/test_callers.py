@@ -100,7 +100,7 @@ async def test_only_an_active_tenant_s_tokens_are_accepted(
         await unit.tenants.save(replace(tenant, status=status))
     with pytest.raises(Unauthenticated):
         await principal(in_memory, f"Bearer {token}")
-    assert await in_memory.gateway.authenticator.active_tenant("acme") is None
+    assert await in_memory.gateway.authenticator.active_tenant("acme", in_memory.clock.now) is None
 
 
 async def test_a_token_older_than_the_tenant_s_generation_is_refused(

@@ -24,6 +24,7 @@ from db.revocations import Revocations
 from db.settings import MEMORY, StorageSettings
 from tests.contract.cast import ACME, MICROSECOND, NOW, new_agent, new_credential, new_tenant, put
 from tests.db.postgres import opened
+from tests.db.token import Token
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
 
@@ -68,9 +69,7 @@ def acme() -> Tenant:
 
 
 async def _accepts(revocations: Revocations, acme: Tenant, jti: UUID = JTI) -> bool:
-    return await revocations.accepts(
-        acme, jti=jti, agent_id=AGENT, credential_id=CREDENTIAL, generation=(3, 5), kid="k"
-    )
+    return await revocations.accepts(acme, Token(jti, AGENT, CREDENTIAL))
 
 
 async def _publish_everything(revocations: Revocations) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -32,19 +32,10 @@ from tests.contract.cast import (
     put,
 )
 from tests.db.postgres import opened, settings_of
+from tests.db.token import Token
 from tests.servers.databases import Database
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
-
-
-@dataclass(frozen=True)
-class Token:
-    """What a token that verifies says of itself."""
-
-    jti: UUID
-    agent_id: UUID
-    credential_id: UUID
-    generation: tuple[int, int] = (3, 5)
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -90,20 +81,9 @@ async def token(storage: Storage, credential: Credential) -> Token:
     return Token(uuid4(), agent.agent_id, credential.credential_id)
 
 
-async def accepts(revocations: Revocations, tenant: Tenant, token: Token) -> bool:
-    return await revocations.accepts(
-        tenant,
-        jti=token.jti,
-        agent_id=token.agent_id,
-        credential_id=token.credential_id,
-        generation=token.generation,
-        kid="k",
-    )
-
-
 async def _set_agent(storage: Storage, token: Token, **changes: object) -> None:
     async with storage.unit(ACME) as unit:
-        agent = await unit.agents.get(token.agent_id)
+        agent = await unit.agents.get(token.sub)
         assert agent is not None
         await unit.agents.save(replace(agent, **changes))  # type: ignore[arg-type]
 
@@ -114,7 +94,7 @@ async def _revoke_token(storage: Storage, token: Token) -> None:
 
 async def _revoke_credential(storage: Storage, token: Token) -> None:
     async with storage.unit(ACME) as unit:
-        assert await unit.credentials.revoke_all(token.agent_id, NOW) == [token.credential_id]
+        assert await unit.credentials.revoke_all(token.sub, NOW) == [token.credential_id]
 
 
 async def _raise_generation(storage: Storage, token: Token) -> None:
@@ -142,9 +122,9 @@ async def test_a_token_that_nothing_cuts_is_accepted(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token
 ) -> None:
     revocations = Revocations(storage, cache)
-    assert await accepts(revocations, acme, token)
-    newer = replace(token, generation=(4, 6))
-    assert await accepts(revocations, acme, newer)
+    assert await revocations.accepts(acme, token)
+    newer = replace(token, gen=(4, 6))
+    assert await revocations.accepts(acme, newer)
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -152,9 +132,9 @@ async def test_a_cut_that_the_cache_never_heard_of_is_decided_by_storage(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token, cut: str
 ) -> None:
     revocations = Revocations(storage, cache)
-    assert await accepts(revocations, acme, token)
+    assert await revocations.accepts(acme, token)
     await CUTS[cut](storage, token)
-    assert not await accepts(revocations, acme, token)
+    assert not await revocations.accepts(acme, token)
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -162,12 +142,12 @@ async def test_without_a_cache_storage_decides(
     storage: Storage, acme: Tenant, token: Token, cut: str
 ) -> None:
     revocations = Revocations(storage, open_cache(MEMORY))
-    assert await accepts(revocations, acme, token)
+    assert await revocations.accepts(acme, token)
     await CUTS[cut](storage, token)
     await revocations.publish_token(ACME, token.jti, after(900), NOW, NOW)
     await revocations.publish_credential(ACME, token.credential_id, NOW, NOW)
-    await revocations.publish_generation(ACME, token.agent_id, 4, NOW, NOW)
-    assert not await accepts(revocations, acme, token)
+    await revocations.publish_generation(ACME, token.sub, 4, NOW, NOW)
+    assert not await revocations.accepts(acme, token)
     assert await revocations.cache_answers() is None
 
 
@@ -177,17 +157,17 @@ async def test_a_cache_that_lost_everything_loses_no_revocation(
     revocations = Revocations(storage, cache)
     await _revoke_token(storage, token)
     await revocations.publish_token(ACME, token.jti, FAR, FAR, FAR)
-    assert not await accepts(revocations, acme, token)
+    assert not await revocations.accepts(acme, token)
     await redis.flushdb()
-    assert not await accepts(revocations, acme, token)
+    assert not await revocations.accepts(acme, token)
 
 
 async def test_a_token_older_than_its_tenant_is_refused_without_asking_anyone(
     unreachable: Storage, acme: Tenant
 ) -> None:
     revocations = Revocations(unreachable, open_cache(MEMORY))
-    old = Token(uuid4(), uuid4(), uuid4(), generation=(3, 4))
-    assert not await accepts(revocations, acme, old)
+    old = Token(uuid4(), uuid4(), uuid4(), gen=(3, 4))
+    assert not await revocations.accepts(acme, old)
 
 
 @pytest.mark.parametrize("generation", [(2, 5), (3, 4), (0, 0), (-1, 5)])
@@ -199,7 +179,7 @@ async def test_a_token_of_an_older_generation_is_refused(
     generation: tuple[int, int],
 ) -> None:
     revocations = Revocations(storage, cache)
-    assert not await accepts(revocations, acme, replace(token, generation=generation))
+    assert not await revocations.accepts(acme, replace(token, gen=generation))
 
 
 async def test_a_token_of_nobodys_is_refused(
@@ -210,12 +190,12 @@ async def test_a_token_of_nobodys_is_refused(
     await put(storage, ACME, other, others)
     revocations = Revocations(storage, cache)
     for wrong in (
-        replace(token, agent_id=uuid4()),
+        replace(token, sub=uuid4()),
         replace(token, credential_id=uuid4()),
         replace(token, credential_id=others.credential_id),
     ):
-        assert not await accepts(revocations, acme, wrong)
-    assert await accepts(revocations, acme, token)
+        assert not await revocations.accepts(acme, wrong)
+    assert await revocations.accepts(acme, token)
 
 
 async def test_a_token_outlives_the_expiry_of_its_credential(
@@ -225,10 +205,10 @@ async def test_a_token_outlives_the_expiry_of_its_credential(
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(expired)
     revocations = Revocations(storage, cache)
-    assert await accepts(revocations, acme, token)
+    assert await revocations.accepts(acme, token)
     async with storage.unit(ACME) as unit:
         await unit.credentials.save(replace(expired, status=CredentialStatus.REVOKED))
-    assert not await accepts(revocations, acme, token)
+    assert not await revocations.accepts(acme, token)
 
 
 async def test_the_same_ids_at_another_tenant_cut_nothing_here(
@@ -237,16 +217,16 @@ async def test_the_same_ids_at_another_tenant_cut_nothing_here(
     revocations = Revocations(storage, cache)
     await put(storage, GLOBEX, new_revocation(jti=token.jti))
     await _publish_everything(revocations, GLOBEX.value, token)
-    assert await accepts(revocations, acme, token)
+    assert await revocations.accepts(acme, token)
     globex = new_tenant("globex", token_generation=5)
-    assert not await accepts(revocations, globex, token)
+    assert not await revocations.accepts(globex, token)
 
 
 async def _publish_everything(revocations: Revocations, slug: str, token: Token) -> None:
     tenant = new_tenant(slug).prefix
     await revocations.publish_token(tenant, token.jti, FAR, FAR, FAR)
     await revocations.publish_credential(tenant, token.credential_id, FAR, FAR)
-    await revocations.publish_generation(tenant, token.agent_id, 4, FAR, FAR)
+    await revocations.publish_generation(tenant, token.sub, 4, FAR, FAR)
     await revocations.publish_generation(tenant, None, 6, FAR, FAR)
 
 
@@ -259,7 +239,7 @@ PUBLICATIONS: dict[str, Callable[[Revocations, Token], Awaitable[None]]] = {
         ACME, token.credential_id, FAR, FAR
     ),
     "agent": lambda revocations, token: revocations.publish_generation(
-        ACME, token.agent_id, 4, FAR, FAR
+        ACME, token.sub, 4, FAR, FAR
     ),
     "tenant": lambda revocations, token: revocations.publish_generation(ACME, None, 6, FAR, FAR),
 }
@@ -272,18 +252,18 @@ async def test_a_hit_refuses_although_storage_cannot_be_asked(
     token = Token(uuid4(), uuid4(), uuid4())
     revocations = Revocations(unreachable, cache)
     with pytest.raises(Unavailable):
-        await accepts(revocations, acme, token)
+        await revocations.accepts(acme, token)
     await PUBLICATIONS[published](revocations, token)
-    assert not await accepts(revocations, acme, token)
+    assert not await revocations.accepts(acme, token)
 
 
 async def test_a_generation_that_the_token_has_reached_is_no_hit(
     storage: Storage, cache: RevocationCache, acme: Tenant, token: Token
 ) -> None:
     revocations = Revocations(storage, cache)
-    await revocations.publish_generation(ACME, token.agent_id, 3, FAR, FAR)
+    await revocations.publish_generation(ACME, token.sub, 3, FAR, FAR)
     await revocations.publish_generation(ACME, None, 5, FAR, FAR)
-    assert await accepts(revocations, acme, token)
+    assert await revocations.accepts(acme, token)
 
 
 async def test_no_answer_is_made_up_for_a_tenant_without_tables(
@@ -292,7 +272,7 @@ async def test_no_answer_is_made_up_for_a_tenant_without_tables(
     revocations = Revocations(storage, cache)
     initech = new_tenant("initech", status=TenantStatus.PROVISIONING)
     with pytest.raises(TenantNotProvisioned):
-        await accepts(revocations, initech, token)
+        await revocations.accepts(initech, token)
 
 
 # What a warm cache says is believed without storage; what it does not say in so many words is not.
@@ -312,7 +292,7 @@ async def test_a_warm_cache_accepts_without_asking_storage(
 ) -> None:
     revocations = Revocations(unreachable, warm)
     assert await revocations.is_warm()
-    assert await accepts(revocations, acme, Token(uuid4(), uuid4(), uuid4()))
+    assert await revocations.accepts(acme, Token(uuid4(), uuid4(), uuid4()))
 
 
 @pytest.mark.parametrize("published", PUBLICATIONS)
@@ -322,10 +302,52 @@ async def test_a_warm_cache_refuses_what_was_cut(
     token = Token(uuid4(), uuid4(), uuid4())
     revocations = Revocations(unreachable, warm)
     await PUBLICATIONS[published](revocations, token)
-    assert not await accepts(revocations, acme, token)
-    assert await accepts(revocations, acme, replace(token, generation=(4, 6))) is (
+    assert not await revocations.accepts(acme, token)
+    as_is = replace(acme, token_generation=6)
+    assert await revocations.accepts(as_is, replace(token, gen=(4, 6))) is (
         published in ("agent", "tenant")
     )
+
+
+async def test_a_row_from_before_the_tenants_last_cut_is_not_enough_for_a_warm_cache(
+    unreachable: Storage, warm: RevocationCache, acme: Tenant
+) -> None:
+    """A token from after it may be good; the row says no more whether its tenant is."""
+    newer = Token(uuid4(), uuid4(), uuid4(), gen=(4, 6))
+    revocations = Revocations(unreachable, warm)
+    assert await revocations.heard(acme, newer) is True
+    assert await revocations.is_current(acme)
+    await revocations.publish_generation(ACME, None, 6, FAR, FAR)
+    assert await revocations.heard(acme, newer) is None
+    assert not await revocations.is_current(acme)
+    with pytest.raises(Unavailable):
+        await revocations.accepts(acme, newer)
+    assert await revocations.is_current(replace(acme, token_generation=6))
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"-9", b"2147483648"])
+async def test_a_row_is_proven_by_a_warm_cache_and_a_generation_of_ours(
+    unreachable: Storage, warm: RevocationCache, redis: Redis, acme: Tenant, value: bytes
+) -> None:
+    revocations = Revocations(unreachable, warm)
+    await redis.set(ACME.tenant_generation_key, value)
+    assert not await revocations.is_current(acme)
+    await redis.set(ACME.tenant_generation_key, b"5")
+    assert await revocations.is_current(acme)
+    await redis.delete(MARKER)
+    assert not await revocations.is_current(acme)
+
+
+async def test_a_killed_tenants_token_is_refused_whatever_its_generation(
+    storage: Storage, warm: RevocationCache, acme: Tenant, token: Token
+) -> None:
+    killed = replace(acme, kill_switched_at=NOW)
+    for cache in (warm, open_cache(MEMORY)):
+        revocations = Revocations(storage, cache)
+        assert await revocations.accepts(acme, token)
+        assert not await revocations.accepts(killed, token)
+        assert await revocations.heard(killed, token) is False
+        assert not await revocations.stored(killed, token)
 
 
 @pytest.mark.parametrize("value", [b"", b"0", b"-9", b"9.5", b"2147483648"])
@@ -344,12 +366,12 @@ async def test_what_is_none_of_ours_is_decided_by_storage_although_the_cache_is_
     key = (
         ACME.revoked_key(token.jti),
         ACME.revoked_key(token.credential_id),
-        ACME.agent_generation_key(token.agent_id),
+        ACME.agent_generation_key(token.sub),
         ACME.tenant_generation_key,
     )[which]
     await redis.set(key, value)
     with pytest.raises(Unavailable):
-        await accepts(Revocations(unreachable, warm), acme, token)
+        await Revocations(unreachable, warm).accepts(acme, token)
 
 
 async def test_without_its_marker_the_cache_is_cold(
@@ -359,15 +381,15 @@ async def test_without_its_marker_the_cache_is_cold(
     await redis.delete(MARKER)
     assert not await revocations.is_warm()
     with pytest.raises(Unavailable):
-        await accepts(revocations, acme, Token(uuid4(), uuid4(), uuid4()))
+        await revocations.accepts(acme, Token(uuid4(), uuid4(), uuid4()))
 
 
 async def test_a_token_older_than_its_tenant_is_refused_by_a_warm_cache_too(
     unreachable: Storage, warm: RevocationCache, acme: Tenant
 ) -> None:
     """The registry's row knows it first."""
-    old = Token(uuid4(), uuid4(), uuid4(), generation=(3, 4))
-    assert not await accepts(Revocations(unreachable, warm), acme, old)
+    old = Token(uuid4(), uuid4(), uuid4(), gen=(3, 4))
+    assert not await Revocations(unreachable, warm).accepts(acme, old)
 
 
 # When a cut counts as made.

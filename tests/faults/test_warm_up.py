@@ -27,6 +27,7 @@ from db.warmth import CLAIM, MARKER
 from db.work import JobName, WorkState, new_work, work_key
 from tests.contract.cast import ACME, new_agent, new_credential, new_tenant, put
 from tests.db.postgres import execute, opened, settings_of
+from tests.db.token import Token
 from tests.servers.databases import Database
 from tests.servers.process import end, launch
 from tests.servers.valkey import Valkey
@@ -148,14 +149,8 @@ class Torture:
         return len(self.acknowledged) < REVOCATIONS or any(self.seen[what] < 5 for what in wanted)
 
     async def accepts(self, jti: UUID) -> bool:
-        return await self.others.accepts(
-            new_tenant("acme"),
-            jti=jti,
-            agent_id=self.agent_id,
-            credential_id=self.credential_id,
-            generation=(0, 0),
-            kid="k",
-        )
+        token = Token(jti, self.agent_id, self.credential_id, gen=(0, 0))
+        return await self.others.accepts(new_tenant("acme"), token)
 
     async def revoke(self, chance: random.Random) -> None:
         while self.goes_on():

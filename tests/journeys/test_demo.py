@@ -61,4 +61,4 @@ async def test_what_stands_in_the_way_is_named(empty_database: Database) -> None
         with pytest.raises(Misconfigured, match="demo_agents"):
             await prepare(started.gateway)
 
-        assert await started.gateway.authenticator.active_tenant(TENANT) is None
+        assert await started.gateway.authenticator.active_tenant(TENANT, started.clock.now) is None

@@ -166,7 +166,7 @@ async def test_a_suspended_tenant_s_administrator_waits_with_its_new_secret(
     made = await reset(gateway)
     assert made.tenant.status is TenantStatus.SUSPENDED
     assert (await row(gateway)).status_reason == "unpaid"
-    assert await gateway.gateway.authenticator.active_tenant("acme") is None
+    assert await gateway.gateway.authenticator.active_tenant("acme", gateway.clock.now) is None
     await gateway.gateway.tenants.reactivate(operator, "acme")
     assert await gateway.token(client_of(made))
 

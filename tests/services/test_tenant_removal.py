@@ -324,7 +324,7 @@ async def test_a_tenant_that_is_still_being_made_is_not_made_any_more(
     gateway.clock.advance(GRACE.total_seconds())
     await what_is_due(gateway)
     assert (await row(gateway)).status is TenantStatus.REMOVED
-    assert await gateway.gateway.authenticator.active_tenant("acme") is None
+    assert await gateway.gateway.authenticator.active_tenant("acme", gateway.clock.now) is None
 
 
 async def test_one_whose_tables_are_being_made_right_now_is_left_alone(

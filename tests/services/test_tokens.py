@@ -21,7 +21,7 @@ from tests.servers.valkey import Valkey
 
 
 async def log_in(gateway: RunningGateway, slug: str, client_id: str, secret: str) -> None:
-    tenant = await gateway.gateway.authenticator.active_tenant(slug)
+    tenant = await gateway.gateway.authenticator.active_tenant(slug, gateway.clock.now)
     proof = ClientSecret(client_id, secret)
     await gateway.gateway.clients.authenticate(gateway.call(Anonymous()), tenant, proof)
 

@@ -33,6 +33,7 @@ from tests.contract.cast import (
 )
 from tests.db.catalog import session, wait_for_waiting
 from tests.db.postgres import opened, settings_of
+from tests.db.token import Token
 from tests.servers.databases import Database
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
@@ -383,18 +384,12 @@ async def test_afterwards_the_cache_alone_refuses_and_accepts(
 ) -> None:
     agent = new_agent(updated_at=NOW)
     credential = new_credential(agent.agent_id)
-    token = new_revocation(expires_at=NOW + MINUTE)
-    await put(storage, ACME, agent, credential, token)
+    revoked = new_revocation(expires_at=NOW + MINUTE)
+    await put(storage, ACME, agent, credential, revoked)
     await warm_up(storage, settings, cache)
     url = f"postgresql://nobody@/nothing?host={place}"
     async with opened(StorageSettings.load(database_url=url)) as unreachable:
         revocations = Revocations(unreachable, cache)
-        for jti, accepted in ((token.jti, False), (uuid4(), True)):
-            assert accepted is await revocations.accepts(
-                new_tenant("acme"),
-                jti=jti,
-                agent_id=agent.agent_id,
-                credential_id=credential.credential_id,
-                generation=(0, 0),
-                kid="k",
-            )
+        for jti, accepted in ((revoked.jti, False), (uuid4(), True)):
+            token = Token(jti, agent.agent_id, credential.credential_id, gen=(0, 0))
+            assert accepted is await revocations.accepts(new_tenant("acme"), token)
