@@ -15,6 +15,7 @@ from db.clock import Clock, system_clock
 from db.contract import Storage
 from db.revocations import RevocationCache, Revocations, open_cache
 from db.settings import StorageSettings
+from gateway.auth.assertions import AssertionAuthenticator
 from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import ClientAuthenticator
 from gateway.auth.keys import load_keys
@@ -108,7 +109,11 @@ async def assemble(
         authenticator=authenticator,
         agents=AgentService(storage, revocations),
         credentials=CredentialService(storage, revocations, hasher),
-        clients=ClientService(storage, ClientAuthenticator(storage, hasher)),
+        clients=ClientService(
+            storage,
+            ClientAuthenticator(storage, hasher),
+            AssertionAuthenticator(storage, authority.issuer),
+        ),
         tokens=TokenService(storage, authority, authenticator, revocations),
         audit=AuditService(storage, settings.audit_retention_days),
         tenants=TenantService(

@@ -7,6 +7,7 @@ answer is given.
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from uuid import UUID
 
 from db.contract import Storage
@@ -20,18 +21,26 @@ from db.records import (
     Severity,
     Tenant,
 )
+from gateway.auth.assertions import AssertionAuthenticator
 from gateway.auth.clients import ClientAuthenticator, ClientSecret, KnownClient, RefusedClient
 from gateway.auth.principal import AgentPrincipal
+from gateway.auth.unproven import ClientAssertion
 from gateway.services.call import Call
 
 
 class ClientService:
-    def __init__(self, storage: Storage, clients: ClientAuthenticator) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        clients: ClientAuthenticator,
+        assertions: AssertionAuthenticator,
+    ) -> None:
         self._storage = storage
         self._clients = clients
+        self._assertions = assertions
 
     async def authenticate(
-        self, call: Call, tenant: Tenant | None, proof: ClientSecret
+        self, call: Call, tenant: Tenant | None, proof: ClientSecret | ClientAssertion
     ) -> tuple[Call, KnownClient]:
         """The call as made by that client, whose scope is all that the agent may do.
 
@@ -39,9 +48,9 @@ class ClientService:
         there is a tenant to write it to.
         """
         if tenant is None:
-            await self._clients.nobody(proof.secret)
+            await self._nobody(proof)
             raise InvalidClient
-        client = await self._clients.by_secret(tenant, proof, call.now)
+        client = await self._who(tenant, proof, call.now)
         if isinstance(client, RefusedClient):
             event = _auth_failed(call, client, proof.client_id)
             await self._storage.trail.append(tenant.prefix, event)
@@ -56,6 +65,19 @@ class ClientService:
             jti=None,
         )
         return call.by(principal), client
+
+    async def _nobody(self, proof: ClientSecret | ClientAssertion) -> None:
+        if isinstance(proof, ClientAssertion):
+            self._assertions.nobody(proof)
+        else:
+            await self._clients.nobody(proof.secret)
+
+    async def _who(
+        self, tenant: Tenant, proof: ClientSecret | ClientAssertion, now: datetime
+    ) -> KnownClient | RefusedClient:
+        if isinstance(proof, ClientAssertion):
+            return await self._assertions.by_assertion(tenant, proof, now)
+        return await self._clients.by_secret(tenant, proof, now)
 
 
 def _auth_failed(call: Call, refused: RefusedClient, presented: str) -> AuditEvent:
