@@ -58,6 +58,11 @@ class Batched(Generic[Item, Result]):
             self._running.add_done_callback(self._over)
         return future
 
+    @property
+    def awaited(self) -> bool:
+        """Whether there is anybody whom the next batch would answer."""
+        return any(not future.done() for _, future in self._waiting)
+
     async def drain(self) -> None:
         """Returns when nothing is waiting or on its way."""
         while self._running is not None:

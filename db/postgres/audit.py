@@ -6,9 +6,11 @@ ids: it picks the partitions and the index, and the instant itself stays the jud
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -27,6 +29,9 @@ from db.postgres.listing import Listing, Parameters, among, given
 from db.postgres.rows import AUDIT_EVENTS
 from db.records import AuditEvent
 from db.tables import audit_events
+
+Row: TypeAlias = tuple[object, ...]
+"""One event for `APPEND`."""
 
 _INSTANT = TIMESTAMP(timezone=True)
 _SINCE = audit_events.c.timestamp >= bindparam("since", type_=_INSTANT)
@@ -122,32 +127,36 @@ class PostgresAuditStore:
 
     async def append(self, *events: AuditEvent) -> None:
         if events:
-            await self._changing.rows(_APPEND, _arrays(events))
+            arrays = zip(*map(row_of, events), strict=True)
+            await self._changing.rows(
+                APPEND, {f"all_{name}": array for name, array in zip(NAMES, arrays, strict=True)}
+            )
 
 
-def _arrays(events: Sequence[AuditEvent]) -> Parameters:
-    arrays: Parameters = {
-        f"all_{name}": [getattr(event, name) for event in events] for name in _NAMES
-    }
-    arrays["all_metadata"] = [msgspec.json.encode(event.metadata).decode() for event in events]
-    return arrays
+def row_of(event: AuditEvent) -> Row:
+    """Its values in the order of `NAMES`, as the driver takes them: JSON travels as text."""
+    values = _VALUES(event)
+    text = msgspec.json.encode(values[_METADATA]).decode()
+    return (*values[:_METADATA], text, *values[_METADATA + 1 :])
 
 
 def _append() -> Insert:
     """One statement for any number of events, an array for each column: PostgreSQL parses it once
-    and takes rows this way more than twice as fast as one by one. JSON travels as text."""
+    and takes rows this way more than twice as fast as one by one."""
     kinds = {
         each.name: Text() if isinstance(each.type, (String, JSONB)) else each.type
-        for each in AUDIT_EVENTS.columns(_NAMES)
+        for each in AUDIT_EVENTS.columns(NAMES)
     }
     sent = (
-        func.unnest(*(bindparam(f"all_{name}", type_=ARRAY(kinds[name])) for name in _NAMES))
-        .table_valued(*(column(name, kinds[name]) for name in _NAMES), name="sent")
+        func.unnest(*(bindparam(f"all_{name}", type_=ARRAY(kinds[name])) for name in NAMES))
+        .table_valued(*(column(name, kinds[name]) for name in NAMES), name="sent")
         .render_derived()
     )
     rows = select(*(cast(each, JSONB) if each.name == "metadata" else each for each in sent.c))
-    return insert(audit_events).from_select(_NAMES, rows).on_conflict_do_nothing()
+    return insert(audit_events).from_select(NAMES, rows).on_conflict_do_nothing()
 
 
-_NAMES = AUDIT_EVENTS.names
-_APPEND = _append()
+NAMES = AUDIT_EVENTS.names
+APPEND = _append()
+_METADATA = NAMES.index("metadata")
+_VALUES: Callable[[AuditEvent], Row] = attrgetter(*NAMES)

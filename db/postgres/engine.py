@@ -67,6 +67,12 @@ def of_tenant(engine: AsyncEngine, tenant: TenantPrefix) -> AsyncEngine:
     return engine.execution_options(tenant=tenant)
 
 
+def named(statement: str, tenant: TenantPrefix) -> str:
+    """The statement with the tenant's prefix in it, for the hook below and for whoever speaks to
+    the driver itself."""
+    return statement.replace(_OPENING, f'"{tenant}_')
+
+
 def drop_closed(connection: Any, record: object, proxy: object) -> None:
     """For a pool's `checkout`: a server that was restarted has closed the connections that wait
     in the pool. The pool then makes a new one; seen without asking the server."""
@@ -86,5 +92,5 @@ def _name_tenant(
         tenant = connection.get_execution_options().get("tenant")
         if not isinstance(tenant, TenantPrefix):
             raise TenantNotBound("a statement on a tenant's tables has no tenant bound")
-        statement = statement.replace(_OPENING, f'"{tenant}_')
+        statement = named(statement, tenant)
     return statement, parameters

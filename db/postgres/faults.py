@@ -10,7 +10,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from asyncpg.exceptions import InvalidCachedStatementError
+from asyncpg.exceptions import (
+    InterfaceError,
+    InternalClientError,
+    InvalidCachedStatementError,
+    PostgresError,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -26,6 +31,19 @@ from db.errors import (
     Unavailable,
 )
 from db.namespace import TenantPrefix
+
+
+class Outage(Unavailable):
+    """What was asked of the server for another tenant would have failed with it."""
+
+
+class Silence(Outage):
+    """No answer in time; asking again would take as long."""
+
+
+class Busy(Unavailable):
+    """Only what was asked had to wait for too long: somebody holds it."""
+
 
 # Constraints by their names without the prefix, as `db.tables` has them.
 _REFUSALS: Mapping[str, Callable[[], AgentIdPError]] = {
@@ -47,10 +65,12 @@ _OUTAGES: Mapping[str, str] = {
     "25P04": "the database ended a transaction that took too long",
     "28": "the database does not let this role in",
     "3D000": "there is no such database",
-    "57014": "the database gave up on a statement that took too long",
-    "55P03": "a lock in the database was not to be had in time",
     "40": "the database put another change first",
     "25006": "the database takes no changes at the moment",
+}
+_WAITS: Mapping[str, str] = {
+    "57014": "the database gave up on a statement that took too long",
+    "55P03": "a lock in the database was not to be had in time",
 }
 
 _UNDEFINED_TABLE = "42P01"
@@ -66,18 +86,21 @@ def translated(tenant: TenantPrefix | None) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _translation(error, tenant) from None
+        fault = _driver_exception(error)
+        raise _translation(fault, tenant, lost=error.connection_invalidated) from None
+    except (PostgresError, InterfaceError, InternalClientError) as error:
+        # Of whoever asked the driver itself, and will know whether the connection is still there.
+        raise _translation(error, tenant, lost=False) from None
     except PoolTimeout:
-        raise Unavailable("every connection to the database is in use") from None
+        raise Silence("every connection to the database is in use") from None
     except TimeoutError:
-        raise Unavailable("the database did not answer in time") from None
+        raise Silence("the database did not answer in time") from None
     except OSError as error:
         # Of asyncpg's connecting, which SQLAlchemy passes on as it is.
-        raise Unavailable(f"the database cannot be reached: {type(error).__name__}") from None
+        raise Outage(f"the database cannot be reached: {type(error).__name__}") from None
 
 
-def _translation(error: DBAPIError, tenant: TenantPrefix | None) -> AgentIdPError:
-    fault = _driver_exception(error)
+def _translation(fault: BaseException, tenant: TenantPrefix | None, *, lost: bool) -> AgentIdPError:
     state = _text(fault, "sqlstate")
     constraint = _text(fault, "constraint_name")
     if refusal := _refusal(constraint, tenant):
@@ -94,11 +117,13 @@ def _translation(error: DBAPIError, tenant: TenantPrefix | None) -> AgentIdPErro
         )
     for length in (5, 3, 2):
         if state and (outage := _OUTAGES.get(state[:length])):
-            return Unavailable(outage)
+            return Outage(outage)
+    if wait := _WAITS.get(state):
+        return Busy(wait)
     if isinstance(fault, InvalidCachedStatementError):
         return Unavailable("the tables have just been changed; the statements are prepared anew")
-    if error.connection_invalidated:
-        return Unavailable("the connection to the database was lost")
+    if lost:
+        return Outage("the connection to the database was lost")
     return Misconfigured(f"the database refused a statement: {_description(fault, state)}")
 
 

@@ -48,7 +48,7 @@ class PostgresStorage:
         self._writers = _engine_at(engine, "READ COMMITTED")
         self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
         self._registry = PostgresRegistryReader(Reading(self._readers, None))
-        self._trail = PostgresTrail(self.unit)
+        self._trail = PostgresTrail(engine, self.unit)
         # Tables belong to the owner role, which an engine handed over knows only if it is that.
         handed_over = not owns_engine and settings.database_owner_url is None
         self._upkeep = PostgresUpkeep(engine if handed_over else settings)
