@@ -96,6 +96,14 @@ class TenantStatus(StrEnum):
     FAILED = "failed"
 
 
+class SigningAlgorithm(StrEnum):
+    """Source: RFC 7518 §3.1, RFC 8037 §3.1."""
+
+    ES256 = "ES256"
+    RS256 = "RS256"
+    EDDSA = "EdDSA"
+
+
 class SigningKeyStatus(StrEnum):
     PUBLISHED = "published"
     SIGNING = "signing"

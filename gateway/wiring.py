@@ -18,7 +18,7 @@ from db.settings import StorageSettings
 from gateway.auth.assertions import AssertionAuthenticator
 from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import ClientAuthenticator
-from gateway.auth.keys import load_keys
+from gateway.auth.keyring import load_keys
 from gateway.auth.secrets import SecretHasher
 from gateway.auth.tenants import Tenants
 from gateway.auth.tokens import TokenAuthority

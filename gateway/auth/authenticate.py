@@ -47,7 +47,7 @@ class Authenticator:
             raise Unauthenticated("send one Authorization header: Bearer and the token")
         if self._operator and hmac.compare_digest(token.encode("utf-8", "replace"), self._operator):
             return Operator()
-        claims = self._tokens.verify(token, now)
+        claims = await self._tokens.verify(token, now)
         tenant = await self.tenant_of(claims, now)
         if tenant is None:
             raise Unauthenticated("the access token is not accepted")

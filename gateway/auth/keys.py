@@ -1,10 +1,9 @@
-"""The keys that sign access tokens, and the set that the world verifies them with.
+"""A key that signs access tokens: which kinds there are, what is published of one, how it signs.
 
-Keys belong to the deployment. They are given as PEM (SIGNING_KEYS), or made at the first start
-and kept in the registry, encrypted under KEY_ENCRYPTION_SECRET; in memory they live as long as
-the process. The key fixes the algorithm: what a token's header says is never asked.
+The key fixes the algorithm: what a token's header says is never asked. A key's name is its
+thumbprint, so the same key has the same name wherever it comes from.
 
-Sources: RFC 7517, RFC 7518 §3.4 and §6.2, RFC 7638.
+Sources: RFC 7517, RFC 7518 §3.3, §3.4 and §6, RFC 7638, RFC 8037 §2.
 """
 
 from __future__ import annotations
@@ -12,133 +11,169 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
-from db.contract import Storage
 from db.errors import Misconfigured
-from db.records import SigningKey, SigningKeyStatus
-from gateway.settings import GatewaySettings
+from db.records import SigningAlgorithm
 
-ALGORITHM = "ES256"
-_PEM_BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
-_NONCE_BYTES = 12
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+Sign: TypeAlias = Callable[[bytes], bytes]
+Verify: TypeAlias = Callable[[bytes, bytes], bool]
+
+_EXPONENT = 65_537
+_RSA_BITS = (2048, 4096)
+# As strong as what is made of it needs: nobody forges a token of last year. Whoever wants a longer
+# one gives it as PEM, and pays for it with every signature.
+_NEW_RSA_BITS = 2048
+_COORDINATE = 32  # octets
+
+_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----", re.DOTALL)
+_NO_KEY = "EC PARAMETERS"  # what `openssl ecparam -genkey` writes before the key itself
+_KINDS = "P-256, RSA of 2048 to 4096 bits, or Ed25519"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One P-256 key pair. `jwk` is its public half."""
+    """One key pair. `jwk` is its public half; `verify` takes the signed text and the signature, as
+    a JWS has it."""
 
     kid: str
-    private: ec.EllipticCurvePrivateKey = field(repr=False)
-    public: ec.EllipticCurvePublicKey = field(repr=False)
+    algorithm: SigningAlgorithm
     jwk: dict[str, str]
+    private: PrivateKey = field(repr=False)
+    sign: Sign = field(repr=False)
+    verify: Verify = field(repr=False)
 
 
-class KeyRing:
-    """The first key signs; every key verifies, by its kid."""
-
-    def __init__(self, keys: Iterable[Key]) -> None:
-        self._keys = {key.kid: key for key in keys}
-        self.signing = next(iter(self._keys.values()))
-        self.jwks: bytes = msgspec.json.encode({"keys": [k.jwk for k in self._keys.values()]})
-
-    def verifying(self, kid: str) -> Key | None:
-        return self._keys.get(kid)
-
-
-async def load_keys(settings: GatewaySettings, storage: Storage, now: datetime) -> KeyRing:
-    """The deployment's keys; makes the first one if there is none. Raises Misconfigured."""
-    if settings.signing_keys is not None:
-        return KeyRing(_given(settings.signing_keys.get_secret_value()))
-    if settings.in_memory or settings.key_encryption_secret is None:
-        return KeyRing([_key(ec.generate_private_key(ec.SECP256R1()))])
-    vault = _Vault(settings.key_encryption_secret.get_secret_value())
-    kept = await storage.registry.signing_keys.all()
-    if not any(each.status is SigningKeyStatus.SIGNING for each in kept):
-        fresh = _key(ec.generate_private_key(ec.SECP256R1()))
-        async with storage.registry_unit() as unit:
-            # Of several processes that start at once, one adds its key and all of them read it.
-            await unit.signing_keys.add(
-                SigningKey(
-                    fresh.kid, ALGORITHM, vault.seal(fresh), SigningKeyStatus.SIGNING, now, now
-                )
-            )
-        kept = await storage.registry.signing_keys.all()
-    in_order = sorted(kept, key=lambda each: each.status is not SigningKeyStatus.SIGNING)
-    return KeyRing([vault.open(each) for each in in_order])
+def new_key(algorithm: SigningAlgorithm) -> Key:
+    """Made of fresh randomness. An RSA key takes a good part of a second."""
+    match algorithm:
+        case SigningAlgorithm.ES256:
+            return key_of(ec.generate_private_key(ec.SECP256R1()))
+        case SigningAlgorithm.RS256:
+            return key_of(rsa.generate_private_key(_EXPONENT, _NEW_RSA_BITS))
+        case SigningAlgorithm.EDDSA:
+            return key_of(ed25519.Ed25519PrivateKey.generate())
 
 
-def _given(pem: str) -> list[Key]:
-    blocks = _PEM_BLOCK.findall(pem.replace("\\n", "\n"))
+def keys_in(pem: str, where: str) -> list[Key]:
+    """The keys of all blocks, in their order. Raises Misconfigured, which says `where`."""
+    text = pem.replace("\\n", "\n")
+    blocks = [found[0] for found in _PEM_BLOCK.finditer(text) if found[1] != _NO_KEY]
     if not blocks:
-        raise Misconfigured("SIGNING_KEYS holds no PEM block")
-    return [_key(_parse(block)) for block in blocks]
+        raise Misconfigured(f"{where} holds no PEM block with a key")
+    return [key_of(_parsed(block, where), where) for block in blocks]
 
 
-def _parse(pem: str) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError) as error:
-        raise Misconfigured("SIGNING_KEYS holds a PEM block that is no private key") from error
-    return _p256(key, "SIGNING_KEYS holds a key")
+def key_of(private: object, where: str = "the key store") -> Key:
+    """Raises Misconfigured for a key of another kind or size."""
+    match private:
+        case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
+            return _es256(private)
+        case rsa.RSAPrivateKey() if _is_fit(private):
+            return _rs256(private)
+        case ed25519.Ed25519PrivateKey():
+            return _eddsa(private)
+    raise Misconfigured(f"{where} holds a key that is not {_KINDS}")
 
 
-def _p256(key: object, which: str) -> ec.EllipticCurvePrivateKey:
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Misconfigured(f"{which} that is not P-256, as ES256 needs")
-    return key
-
-
-def _key(private: ec.EllipticCurvePrivateKey) -> Key:
-    public = private.public_key()
-    numbers = public.public_numbers()
-    point = {
-        "crv": "P-256",
-        "kty": "EC",
-        "x": _base64url(numbers.x.to_bytes(32, "big")),
-        "y": _base64url(numbers.y.to_bytes(32, "big")),
-    }
-    kid = _base64url(hashlib.sha256(msgspec.json.encode(point)).digest())
-    return Key(kid, private, public, {**point, "kid": kid, "alg": ALGORITHM, "use": "sig"})
-
-
-def _base64url(value: bytes) -> str:
+def base64url(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
-class _Vault:
-    """Seals private keys with AES-256-GCM; the kid is bound in, so rows cannot be swapped."""
+def _parsed(pem: str, where: str) -> object:
+    try:
+        return serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise Misconfigured(f"{where} holds a PEM block that is no private key") from error
 
-    def __init__(self, secret: str) -> None:
-        derive = HKDF(hashes.SHA256(), 32, salt=None, info=b"agentidp signing keys v1")
-        self._cipher = AESGCM(derive.derive(secret.encode()))
 
-    def seal(self, key: Key) -> bytes:
-        der = key.private.private_bytes(
-            serialization.Encoding.DER,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, der, key.kid.encode())
+def _is_fit(private: rsa.RSAPrivateKey) -> bool:
+    least, most = _RSA_BITS
+    return (
+        least <= private.key_size <= most and private.public_key().public_numbers().e >= _EXPONENT
+    )
 
-    def open(self, kept: SigningKey) -> Key:
-        nonce, sealed = kept.private_key[:_NONCE_BYTES], kept.private_key[_NONCE_BYTES:]
+
+def _es256(private: ec.EllipticCurvePrivateKey) -> Key:
+    public, scheme = private.public_key(), ec.ECDSA(hashes.SHA256())
+    numbers = public.public_numbers()
+
+    def sign(text: bytes) -> bytes:
+        r, s = decode_dss_signature(private.sign(text, scheme))
+        return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
+
+    def check(text: bytes, signature: bytes) -> None:
+        if len(signature) != 2 * _COORDINATE:
+            raise InvalidSignature
+        r, s = signature[:_COORDINATE], signature[_COORDINATE:]
+        public.verify(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)), text, scheme)
+
+    members = {
+        "crv": "P-256",
+        "kty": "EC",
+        "x": base64url(numbers.x.to_bytes(_COORDINATE)),
+        "y": base64url(numbers.y.to_bytes(_COORDINATE)),
+    }
+    return _key(SigningAlgorithm.ES256, members, private, sign, check)
+
+
+def _rs256(private: rsa.RSAPrivateKey) -> Key:
+    public, scheme, digest = private.public_key(), padding.PKCS1v15(), hashes.SHA256()
+    numbers = public.public_numbers()
+
+    def sign(text: bytes) -> bytes:
+        return private.sign(text, scheme, digest)
+
+    def check(text: bytes, signature: bytes) -> None:
+        public.verify(signature, text, scheme, digest)
+
+    members = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}
+    return _key(SigningAlgorithm.RS256, members, private, sign, check)
+
+
+def _eddsa(private: ed25519.Ed25519PrivateKey) -> Key:
+    public = private.public_key()
+
+    def check(text: bytes, signature: bytes) -> None:
+        public.verify(signature, text)
+
+    members = {"crv": "Ed25519", "kty": "OKP", "x": base64url(public.public_bytes_raw())}
+    return _key(SigningAlgorithm.EDDSA, members, private, private.sign, check)
+
+
+def _key(
+    algorithm: SigningAlgorithm,
+    members: dict[str, str],
+    private: PrivateKey,
+    sign: Sign,
+    check: Callable[[bytes, bytes], None],
+) -> Key:
+    """`members` are those of RFC 7638 §3.2, in its order."""
+    kid = base64url(hashlib.sha256(msgspec.json.encode(members)).digest())
+
+    def verify(text: bytes, signature: bytes) -> bool:
         try:
-            der = self._cipher.decrypt(nonce, sealed, kept.kid.encode())
-        except InvalidTag:
-            raise Misconfigured(
-                "KEY_ENCRYPTION_SECRET does not open the signing keys in the registry"
-            ) from None
-        key = serialization.load_der_private_key(der, password=None)
-        return _key(_p256(key, "the registry holds a signing key"))
+            check(text, signature)
+        except InvalidSignature:
+            return False
+        return True
+
+    jwk = {**members, "kid": kid, "alg": algorithm.value, "use": "sig"}
+    return Key(kid, algorithm, jwk, private, sign, verify)
+
+
+def _number(value: int) -> str:
+    """Source: RFC 7518 §2, Base64urlUInt."""
+    return base64url(value.to_bytes((value.bit_length() + 7) // 8))

@@ -1,4 +1,4 @@
-"""Access tokens: JWTs of the profile in RFC 9068, signed with ES256.
+"""Access tokens: JWTs of the profile in RFC 9068.
 
 A token that verifies here is well formed, ours, of one tenant and within its time. Whether it has
 been revoked since is another question (`db.revocations`), asked on every request.
@@ -10,19 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID, uuid4
 
-import jwt
 import msgspec
-from jwt.api_jws import PyJWS
 
 from db.errors import Unauthenticated
 from db.namespace import prefix_problem
 from db.records import Agent, Credential, Tenant
 from db.revocations import CLOCK_LEEWAY_SECONDS
-from gateway.auth.keys import ALGORITHM, KeyRing
+from gateway.auth import jws
+from gateway.auth.accepted import AcceptedTokens
+from gateway.auth.keyring import KeyRing, KeySet
+from gateway.auth.keys import Key
 
 MAX_TOKEN_BYTES = 8192
+_TYPE = "at+jwt"
+# One is about a kilobyte and a half.
+_MOST_REMEMBERED = 4096
 _TYPES = frozenset({"at+jwt", "application/at+jwt"})
 # Seconds since 1970 that a timestamp column can hold, far beyond any token's life.
 _LAST_SECOND = 253_402_300_799
@@ -74,20 +79,22 @@ class TokenAuthority:
     """Issues and verifies the tokens of every tenant of this deployment."""
 
     def __init__(self, keys: KeyRing, public_url: str, ttl_seconds: int) -> None:
-        self._keys = keys
+        self._ring = keys
         self._ttl = ttl_seconds
         self._issuers = f"{public_url}/t/"
-        self._jws = PyJWS(algorithms=[ALGORITHM])
+        self._accepted = AcceptedTokens(_MOST_REMEMBERED)
+        self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
+        self._beginning: tuple[Key, bytes] | None = None
 
-    @property
-    def jwks(self) -> bytes:
-        return self._keys.jwks
+    async def published(self, now: datetime) -> KeySet:
+        """The keys that the world verifies our tokens with."""
+        return await self._ring.current(now)
 
     def issuer(self, slug: str) -> str:
         return self._issuers + slug
 
-    def issue(
+    async def issue(
         self,
         tenant: Tenant,
         agent: Agent,
@@ -97,6 +104,7 @@ class TokenAuthority:
         now: datetime,
     ) -> IssuedToken:
         """A token for `agent`; `audience` may be empty, and is then the issuer itself."""
+        key = (await self._ring.current(now)).signing
         issuer = self.issuer(tenant.slug)
         issued = int(now.timestamp())
         claims = Claims(
@@ -112,56 +120,56 @@ class TokenAuthority:
             credential_id=credential.credential_id,
             gen=(agent.token_generation, tenant.token_generation),
         )
-        key = self._keys.signing
-        token = self._jws.encode(
-            msgspec.json.encode(claims),
-            key.private,
-            algorithm=ALGORITHM,
-            headers={"typ": "at+jwt", "kid": key.kid},
-        )
+        if self._beginning is None or self._beginning[0] is not key:
+            self._beginning = (key, jws.protected(key, _TYPE))
+        token = jws.compact(self._beginning[1], self._encoder.encode(claims), key.sign)
         return IssuedToken(token, claims.jti, scope, self._ttl, claims.expires_at)
 
-    def verify(self, token: str, now: datetime, *, audience: str | None = None) -> Claims:
+    async def verify(self, token: str, now: datetime, *, audience: str | None = None) -> Claims:
         """The claims of a token of ours at `now`.
 
         `audience` defaults to the issuer: the token is meant for the gateway itself. An empty
         text accepts any audience, for introspection and revocation. Raises Unauthenticated.
         """
-        kid, payload = self._signed_payload(token)
-        try:
-            claims = msgspec.structs.replace(self._decoder.decode(payload), kid=kid)
-        except msgspec.MsgspecError as error:
-            raise _not_accepted() from error
-        if claims.iss != self.issuer(claims.slug) or prefix_problem(claims.slug) is not None:
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise _not_accepted()
+        text = token.encode()
+        digest = sha256(text).digest()
+        remembered = self._accepted.get(digest, self._ring.known)
+        claims = remembered or await self._read(text, now)
         wanted = claims.iss if audience is None else audience
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
         if wanted and wanted not in audiences:
             raise _not_accepted()
         second = now.timestamp()
-        begun = max(claims.iat, claims.nbf) <= second + CLOCK_LEEWAY_SECONDS
-        if not begun or not second < claims.exp <= _LAST_SECOND:
+        if not second < claims.exp:
+            self._accepted.forget(digest)
             raise _not_accepted()
+        if max(claims.iat, claims.nbf) > second + CLOCK_LEEWAY_SECONDS:
+            raise _not_accepted()
+        if remembered is None:
+            self._accepted.keep(digest, claims, self._ring.known)
         return claims
 
-    def _signed_payload(self, token: str) -> tuple[str, bytes]:
-        # A compact JWS is ASCII without padding: anything else is another spelling of some token.
-        if len(token) > MAX_TOKEN_BYTES or not token.isascii() or "=" in token:
-            raise _not_accepted()
+    async def _read(self, text: bytes, now: datetime) -> Claims:
+        """What a token says that is signed by us, whenever it counts and for whomever."""
         try:
-            header = jwt.get_unverified_header(token)
-            key = self._keys.verifying(str(header.get("kid")))
-            kind = header.get("typ")
-            if key is None or not isinstance(kind, str) or kind.lower() not in _TYPES:
+            presented = jws.parse(text)
+            if presented.header.typ.lower() not in _TYPES:
                 raise _not_accepted()
-            if header.get("alg") != ALGORITHM:
+            key = await self._ring.find(presented.header.kid, now)
+            if key is None:
                 raise _not_accepted()
-            decoded = self._jws.decode_complete(token, key.public, algorithms=[ALGORITHM])
-        except (jwt.PyJWTError, ValueError, RecursionError, TypeError) as error:
+            said = self._decoder.decode(presented.payload(key))
+        except (jws.Malformed, msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise _not_accepted() from error
-        payload = decoded["payload"]
-        assert isinstance(payload, bytes)
-        return key.kid, payload
+        if (
+            said.iss != self.issuer(said.slug)
+            or prefix_problem(said.slug) is not None
+            or said.exp > _LAST_SECOND
+        ):
+            raise _not_accepted()
+        return msgspec.structs.replace(said, kid=key.kid)
 
 
 def _not_accepted() -> Unauthenticated:

@@ -143,7 +143,8 @@ async def _jwks(exchange: Exchange, slug: str) -> None:
         return
     await _tenant(exchange, slug)
     # Plain application/json: every reader of key sets takes it, not every one jwk-set+json.
-    await exchange.respond(200, exchange.gateway.authority.jwks, headers=_PUBLIC)
+    keys = await exchange.gateway.authority.published(exchange.gateway.clock())
+    await exchange.respond(200, keys.jwks, headers=_PUBLIC)
 
 
 async def _metadata(exchange: Exchange) -> None:

@@ -76,7 +76,7 @@ class TokenService:
             event = call.event(AuditAction.TOKEN_ISSUED, reason, outcome=failed)
             await self._storage.trail.append(tenant.prefix, event)
             raise
-        token = self._authority.issue(
+        token = await self._authority.issue(
             tenant, client.agent, client.credential, granted, audience, call.now
         )
         metadata: JSONObject = {
@@ -92,7 +92,7 @@ class TokenService:
 
     async def introspect(self, call: Call, token: str) -> Introspection:
         """What the caller may know of a token: its own, or with `tokens:read` its tenant's."""
-        claims = self._verified(call, token)
+        claims = await self._verified(call, token)
         if claims is not None and not (
             self._may(call, claims, READ)
             # Whatever was known when the request began: a body or a hash ago.
@@ -113,7 +113,7 @@ class TokenService:
         Raises Forbidden for another client's token without `tokens:write`, and Unavailable while
         not everybody knows of a revocation that was made; repeat it. Source: RFC 7009 §2.
         """
-        claims = self._verified(call, token)
+        claims = await self._verified(call, token)
         if claims is None:
             return
         if not self._may(call, claims, WRITE):
@@ -138,10 +138,10 @@ class TokenService:
             prefix, claims.jti, claims.expires_at, revocation.revoked_at, call.now
         )
 
-    def _verified(self, call: Call, token: str) -> Claims | None:
+    async def _verified(self, call: Call, token: str) -> Claims | None:
         """The claims of a token of the caller's tenant that is within its time."""
         try:
-            claims = self._authority.verify(token, call.now, audience=_ANY_AUDIENCE)
+            claims = await self._authority.verify(token, call.now, audience=_ANY_AUDIENCE)
         except Unauthenticated:
             return None
         return claims if claims.slug == call.tenant.slug else None

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from db.memory.storage import MemoryStorage
-from gateway.auth.keys import load_keys
-from gateway.auth.tokens import TokenAuthority
 from tests.auth import forging
-from tests.auth.forging import NOW, TTL, Forge
-from tests.gateway import PUBLIC_URL, backend, gateway, in_memory, memory_settings
+from tests.auth.forging import Forge
+from tests.gateway import backend, gateway, in_memory
 
 __all__ = ["backend", "forge", "gateway", "in_memory"]
 
 
-@pytest.fixture
-def forge() -> Forge:
-    key = forging.new_key()
-    settings = memory_settings(signing_keys=forging.pem(key))
-    keys = asyncio.run(load_keys(settings, MemoryStorage(), NOW))
-    authority = TokenAuthority(keys, PUBLIC_URL, TTL)
-    return Forge(authority, key, {"alg": "ES256", "typ": "at+jwt", "kid": keys.signing.kid})
+@pytest.fixture(params=forging.ALGORITHMS)
+async def forge(request: pytest.FixtureRequest) -> Forge:
+    """For each kind of key that signs tokens."""
+    return await Forge.of(request.param)

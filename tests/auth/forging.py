@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from db.errors import Unauthenticated
+from db.memory.storage import MemoryStorage
+from db.records import SigningAlgorithm
+from gateway.auth.keyring import KeyRing, load_keys
 from gateway.auth.tokens import TokenAuthority
-from tests.gateway import PUBLIC_URL
+from tests.gateway import PUBLIC_URL, memory_settings
 
 Json = Mapping[str, Any]
 
@@ -27,11 +32,28 @@ TTL = 600
 ISSUER = f"{PUBLIC_URL}/t/acme"
 
 
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+ALGORITHMS = tuple(SigningAlgorithm)
+_RINGS: dict[str, KeyRing] = {}
+
+
 def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def pem(key: ec.EllipticCurvePrivateKey) -> str:
+@cache
+def key_for(algorithm: str, number: int = 0) -> PrivateKey:
+    """The same each time: it takes a while to find a key for RSA."""
+    match algorithm:
+        case "ES256":
+            return new_key()
+        case "RS256":
+            return rsa.generate_private_key(65_537, 2048)
+        case _:
+            return ed25519.Ed25519PrivateKey.generate()
+
+
+def pem(key: PrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -39,24 +61,54 @@ def pem(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-def public_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def public_pem(key: PrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
-def public_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+def public_der(key: PrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
-def signed(key: ec.EllipticCurvePrivateKey, header: Json | bytes, payload: Json | bytes) -> str:
-    """A compact JWS with an ECDSA signature over SHA-256, whatever its header says of it."""
+def jwk_of(key: PrivateKey) -> dict[str, str]:
+    """The public half by the letter of RFC 7518 §6 and RFC 8037 §2, and without our code."""
+    match key.public_key():
+        case ec.EllipticCurvePublicKey() as point:
+            numbers = point.public_numbers()
+            x, y = (base64url(number.to_bytes(32)) for number in (numbers.x, numbers.y))
+            return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+        case rsa.RSAPublicKey() as public:
+            modulus = public.public_numbers().n.to_bytes(public.key_size // 8)
+            return {"e": "AQAB", "kty": "RSA", "n": base64url(modulus)}
+        case ed25519.Ed25519PublicKey() as octets:
+            return {"crv": "Ed25519", "kty": "OKP", "x": base64url(octets.public_bytes_raw())}
+
+
+def kid_of(key: PrivateKey) -> str:
+    """By the letter of RFC 7638 §3: the required members, in their order, without a blank."""
+    members = ",".join(f'"{name}":"{value}"' for name, value in jwk_of(key).items())
+    return base64url(hashlib.sha256(f"{{{members}}}".encode()).digest())
+
+
+def signed(key: PrivateKey, header: Json | bytes, payload: Json | bytes) -> str:
+    """A compact JWS with a signature of the key's own kind, whatever its header says of it."""
     text = signing_input(header, payload)
-    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-    size = (key.key_size + 7) // 8
-    return f"{text}.{base64url(r.to_bytes(size) + s.to_bytes(size))}"
+    return f"{text}.{base64url(signature(key, text.encode()))}"
+
+
+def signature(key: PrivateKey, text: bytes) -> bytes:
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            r, s = decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA256())))
+            size = (key.key_size + 7) // 8
+            return r.to_bytes(size) + s.to_bytes(size)
+        case rsa.RSAPrivateKey():
+            return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
+        case ed25519.Ed25519PrivateKey():
+            return key.sign(text)
 
 
 def signing_input(header: Json | bytes, payload: Json | bytes) -> str:
@@ -73,11 +125,14 @@ def _encoded(part: Json | bytes) -> bytes:
 
 @dataclass
 class Forge:
-    """Writes tokens with the authority's own key; `header` and `claims` are those of a good one."""
+    """Writes tokens with the authority's own key; `header` and `claims` are those of a good one.
+    `stranger` is another key of the same kind, which the authority does not know."""
 
     authority: TokenAuthority
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
+    stranger: PrivateKey
     header: dict[str, Any]
+    jwks: bytes
     claims: dict[str, Any] = field(
         default_factory=lambda: {
             "iss": ISSUER,
@@ -104,12 +159,24 @@ class Forge:
         left = {name: value for name, value in self.claims.items() if name not in names}
         return signed(self.key, self.header, left)
 
-    def refuses(self, token: str, now: datetime = NOW) -> bool:
+    @classmethod
+    async def of(cls, algorithm: str) -> Forge:
+        key, stranger = (key_for(algorithm, number) for number in range(2))
+        # Read once: an RSA key takes a while to be looked over.
+        if algorithm not in _RINGS:
+            settings = memory_settings(signing_keys=pem(key))
+            _RINGS[algorithm] = await load_keys(settings, MemoryStorage(), NOW)
+        ring = _RINGS[algorithm]
+        header = {"alg": algorithm, "typ": "at+jwt", "kid": kid_of(key)}
+        authority = TokenAuthority(ring, PUBLIC_URL, TTL)
+        return cls(authority, key, stranger, header, ring.known.jwks)
+
+    async def refuses(self, token: str, now: datetime = NOW) -> bool:
         """Refused, in the one sentence that there is; any other exception fails the test."""
         with pytest.raises(Unauthenticated, match=r"^the access token is not accepted$"):
-            self.authority.verify(token, now)
+            await self.authority.verify(token, now)
         return True
 
-    def accepts(self, token: str, now: datetime = NOW) -> bool:
-        self.authority.verify(token, now)
+    async def accepts(self, token: str, now: datetime = NOW) -> bool:
+        await self.authority.verify(token, now)
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,51 +11,76 @@ import anyio
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 
+from db.clock import system_clock
 from db.errors import Misconfigured
 from db.memory.storage import MemoryStorage
 from db.records import SigningKey, SigningKeyStatus
-from gateway.auth.keys import KeyRing, load_keys
+from gateway.auth.keyring import KeySet, load_keys
 from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway, assemble
 from tests.auth import forging
-from tests.gateway import memory_settings, postgres_settings, running
+from tests.gateway import RunningGateway, memory_settings, postgres_settings, running
 from tests.servers.databases import Database
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-async def given(pem: str) -> KeyRing:
-    return await load_keys(memory_settings(signing_keys=pem), MemoryStorage(), NOW)
+async def given(pem: str) -> KeySet:
+    ring = await load_keys(memory_settings(signing_keys=pem), MemoryStorage(), NOW)
+    return ring.known
 
 
-def published(keys: KeyRing) -> list[Mapping[str, Any]]:
+async def jwks_of(running: RunningGateway) -> bytes:
+    return (await running.gateway.authority.published(running.clock.now)).jwks
+
+
+def published(keys: KeySet) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = json.loads(keys.jwks)["keys"]
     return found
+
+
+def kids(keys: KeySet) -> list[str]:
+    return [key["kid"] for key in published(keys)]
 
 
 class TestGiven:
     async def test_the_first_signs_and_all_are_published(self) -> None:
         first, second = forging.new_key(), forging.new_key()
         ring = await given(forging.pem(first) + forging.pem(second))
-        assert ring.signing.private.private_numbers() == first.private_numbers()
-        assert [key["kid"] for key in published(ring)] == list(map(kid_of, (first, second)))
+        assert ring.signing.kid == forging.kid_of(first)
+        assert kids(ring) == list(map(forging.kid_of, (first, second)))
 
-    async def test_a_kid_is_the_thumbprint_of_its_key(self) -> None:
+    @pytest.mark.parametrize("algorithm", forging.ALGORITHMS)
+    async def test_what_is_published_is_the_public_half_under_its_thumbprint(
+        self, algorithm: str
+    ) -> None:
         """RFC 7638: the same key has the same name wherever it is loaded."""
-        key = forging.new_key()
-        [again] = published(await given(forging.pem(key)))
-        assert again["kid"] == kid_of(key)
-
-    async def test_the_published_half_is_public(self) -> None:
-        key = forging.new_key()
+        key = forging.key_for(algorithm)
         ring = await given(forging.pem(key))
         [jwk] = published(ring)
-        assert set(jwk) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
-        secret = key.private_numbers().private_value.to_bytes(32)
-        assert forging.base64url(secret).encode() not in ring.jwks
+        named = {"kid": forging.kid_of(key), "alg": algorithm, "use": "sig"}
+        assert jwk == forging.jwk_of(key) | named
+        # A member of which nobody knows a private counterpart, and a name that says nothing of it.
         assert "private" not in repr(ring.signing)
+
+    async def test_keys_of_every_kind_may_be_mixed_and_the_first_signs(self) -> None:
+        keys = [forging.key_for(algorithm) for algorithm in reversed(forging.ALGORITHMS)]
+        ring = await given("\n".join(map(forging.pem, keys)))
+        assert kids(ring) == list(map(forging.kid_of, keys))
+        assert ring.signing.algorithm == forging.ALGORITHMS[-1]
+
+    async def test_a_key_that_is_given_twice_is_published_once(self) -> None:
+        first, second = forging.new_key(), forging.new_key()
+        ring = await given("".join(map(forging.pem, (first, second, first))))
+        assert kids(ring) == list(map(forging.kid_of, (first, second)))
+
+    async def test_the_same_keys_make_the_same_set_to_the_byte(self) -> None:
+        pem = "".join(forging.pem(forging.key_for(each)) for each in forging.ALGORITHMS)
+        one, other = await given(pem), await given(pem)
+        assert (one.jwks, one.etag) == (other.jwks, other.etag)
+        assert one.etag != (await given(forging.pem(forging.new_key()))).etag
 
     async def test_line_breaks_may_be_written_as_an_environment_must(self) -> None:
         pem = forging.pem(forging.new_key()).replace("\n", "\\n")
@@ -69,28 +93,45 @@ class TestGiven:
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
         ).decode()
-        assert len(published(await given(pem))) == 1
+        # As `openssl ecparam -genkey` writes it: the curve first, in a block of its own.
+        curve = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+        for text in (pem, curve + pem):
+            assert kids(await given(text)) == [forging.kid_of(key)]
+        with pytest.raises(Misconfigured, match="holds no PEM block"):
+            await given(curve)
+
+    @pytest.mark.parametrize("bits", [2048, 3072, 4096])
+    async def test_an_rsa_key_of_a_usual_size_will_do(self, bits: int) -> None:
+        [jwk] = published(await given(forging.pem(rsa.generate_private_key(65537, bits))))
+        assert (jwk["alg"], jwk["e"], len(jwk["n"])) == ("RS256", "AQAB", -(-bits // 6))
 
     @pytest.mark.parametrize(
         "key",
         [
             ec.generate_private_key(ec.SECP384R1()),
             ec.generate_private_key(ec.SECP256K1()),
-            rsa.generate_private_key(65537, 2048),
-            ed25519.Ed25519PrivateKey.generate(),
+            rsa.generate_private_key(65537, 1024),
+            rsa.generate_private_key(65537, 2040),
+            rsa.generate_private_key(3, 2048),
+            ed448.Ed448PrivateKey.generate(),
+            x25519.X25519PrivateKey.generate(),
         ],
-        ids=["P-384", "secp256k1", "RSA", "Ed25519"],
+        ids=["P-384", "secp256k1", "RSA-1024", "RSA-2040", "RSA-e3", "Ed448", "X25519"],
     )
-    async def test_a_key_of_another_kind_is_refused(
-        self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-    ) -> None:
-        pem = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
-        with pytest.raises(Misconfigured, match="P-256"):
+    async def test_a_key_of_another_kind_or_size_is_refused(self, key: Any) -> None:
+        pem = forging.pem(key)
+        with pytest.raises(Misconfigured, match="P-256, RSA of 2048 to 4096 bits, or Ed25519"):
             await given(forging.pem(forging.new_key()) + pem)
+
+    async def test_an_rsa_key_that_would_hold_up_every_request_is_refused(self) -> None:
+        # Of two Mersenne primes, because to find others takes a while.
+        p, q, e = 2**2203 - 1, 2**2281 - 1, 65537
+        d = pow(e, -1, (p - 1) * (q - 1))
+        key = rsa.RSAPrivateNumbers(
+            p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(e, p * q)
+        ).private_key(unsafe_skip_rsa_key_validation=True)
+        with pytest.raises(Misconfigured, match="P-256, RSA of 2048 to 4096 bits, or Ed25519"):
+            await given(forging.pem(key))
 
     @pytest.mark.parametrize("pem", ["", "no pem", "-----BEGIN PRIVATE KEY-----"])
     async def test_text_without_a_pem_block_is_refused(self, pem: str) -> None:
@@ -122,10 +163,10 @@ class TestMade:
         async with running(settings) as first:
             admin = await first.onboard("acme")
             token = await first.token(admin)
-            jwks = first.gateway.authority.jwks
+            jwks = await jwks_of(first)
         async with running(settings, clock=first.clock) as second:
-            assert second.gateway.authority.jwks == jwks
-            assert second.gateway.authority.verify(token, second.clock.now)
+            assert await jwks_of(second) == jwks
+            assert await second.gateway.authority.verify(token, second.clock.now)
 
     async def test_gateways_that_start_at_once_agree_on_one_key(
         self, settings: GatewaySettings
@@ -138,7 +179,8 @@ class TestMade:
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(start)
-        assert len({gateway.authority.jwks for gateway in gateways}) == 1
+        now = system_clock()
+        assert len({(await each.authority.published(now)).jwks for each in gateways}) == 1
         assert len(await gateways[0].storage.registry.signing_keys.all()) == 1
         for gateway in gateways:
             await gateway.close()
@@ -147,8 +189,10 @@ class TestMade:
         async with running(settings) as started:
             [kept] = await started.gateway.storage.registry.signing_keys.all()
             ring = await load_keys(settings, started.gateway.storage, NOW)
-        secret = ring.signing.private.private_numbers().private_value.to_bytes(32)
-        assert kept.kid == ring.signing.kid
+        private = ring.known.signing.private
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        secret = private.private_numbers().private_value.to_bytes(32)
+        assert (kept.kid, kept.algorithm) == (ring.known.signing.kid, "ES256")
         assert secret not in kept.private_key
         with pytest.raises(ValueError):
             serialization.load_der_private_key(kept.private_key, password=None)
@@ -181,27 +225,20 @@ class TestMade:
         self, settings: GatewaySettings, empty_database: Database, redis_url: str
     ) -> None:
         async with running(settings) as started:
-            kept = started.gateway.authority.jwks
+            kept = await jwks_of(started)
         key = forging.new_key()
         pem = forging.pem(key)
         async with running(
             postgres_settings(empty_database, redis_url, signing_keys=pem)
         ) as started:
-            assert started.gateway.authority.jwks != kept
-            [jwk] = jwt.PyJWKSet.from_json(started.gateway.authority.jwks.decode()).keys
-            assert jwk.key_id == kid_of(key)
+            assert await jwks_of(started) != kept
+            [jwk] = jwt.PyJWKSet.from_json((await jwks_of(started)).decode()).keys
+            assert jwk.key_id == forging.kid_of(key)
 
 
 async def test_in_memory_every_start_makes_another_key() -> None:
     first, second = [
-        (await load_keys(memory_settings(), MemoryStorage(), NOW)).signing.kid for _ in range(2)
+        (await load_keys(memory_settings(), MemoryStorage(), NOW)).known.signing.kid
+        for _ in range(2)
     ]
     assert first != second
-
-
-def kid_of(key: ec.EllipticCurvePrivateKey) -> str:
-    """By the letter of RFC 7638 §3, and without our code."""
-    numbers = key.public_key().public_numbers()
-    x, y = (forging.base64url(number.to_bytes(32)) for number in (numbers.x, numbers.y))
-    canonical = f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'
-    return forging.base64url(hashlib.sha256(canonical.encode()).digest())
