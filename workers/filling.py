@@ -1,8 +1,9 @@
 """Cuts on their way from storage to the cache, for the warm-up and for the tail.
 
-Several tenants at once, and of each the next stretch is read while the server takes the last one. A
-tenant that cannot be read is reported and the others go on: whoever called knows then that
-something may be missing. When the cache fails, everything ends at once.
+The signing keys that are retired come first; they are few, and no tenant's. Then several tenants at
+once, and of each the next stretch is read while the server takes the last one. A tenant that cannot
+be read is reported and the others go on: whoever called knows then that something may be missing.
+When the cache fails, or the registry cannot be read, everything ends at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import structlog
 from db.contract import RevocationReader
 from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LEAST_ID, CutKind, Cuts, cut_until
 from db.errors import AgentIdPError, Unavailable
+from db.filters import TenantFilter
+from db.namespace import retired_key
 from db.records import Tenant
 from db.warmth import Opening, Warmth
 from workers.state import Report, State
@@ -33,7 +36,8 @@ class _CacheFailed(Exception):
 
 
 class Filling:
-    """One pass over every tenant whose tables stand. `now` is the instant of the run."""
+    """One pass over the keys, every tenant whose tables stand, and the generation of those whose
+    tables do not: somebody may remember that it was served. `now` is the instant of the run."""
 
     def __init__(self, state: State, warmth: Warmth, opening: Opening, now: datetime) -> None:
         self._state = state
@@ -45,34 +49,43 @@ class Filling:
 
     async def everything(self, since: datetime | None) -> Report:
         """All that is live; made at `since` or later, if it is given. Raises Unavailable and
-        Misconfigured for the cache."""
+        Misconfigured for the cache, and Unavailable for the registry."""
 
         async def fill(tenant: Tenant, told: Callable[[float], None]) -> None:
             await self._to_cache(self._hold())
-            await self._generation(tenant, since)
+            if not await self._has_more(tenant, since):
+                return
             reader = self._state.storage.read(tenant.prefix).revocations
             for kind in CutKind:
                 found = await reader.cuts(kind, self._live, since, LEAST_ID, _STRETCH)
                 await self._rest(tenant, reader, found, since, told)
 
-        return await self._each(fill)
+        return await self._each(fill, since)
 
     async def recent(self, since: datetime) -> Report:
         """What was made at `since` or later: one statement for each tenant that is quiet. Raises
         as `everything`."""
 
         async def fill(tenant: Tenant, told: Callable[[float], None]) -> None:
-            await self._generation(tenant, since)
+            if not await self._has_more(tenant, since):
+                return
             reader = self._state.storage.read(tenant.prefix).revocations
             for found in await reader.recent_cuts(self._live, since, _STRETCH):
                 await self._rest(tenant, reader, found, since, told)
 
-        return await self._each(fill)
+        return await self._each(fill, since)
 
     async def _each(
-        self, fill: Callable[[Tenant, Callable[[float], None]], Awaitable[None]]
+        self,
+        fill: Callable[[Tenant, Callable[[float], None]], Awaitable[None]],
+        since: datetime | None,
     ) -> Report:
-        waiting = [tenant async for tenant in tenants(self._state.storage)]
+        await self._retired(since)
+        waiting = [
+            tenant
+            async for tenant in tenants(self._state.storage, TenantFilter())
+            if _has_tables(tenant) or self._is_cut(tenant, since)
+        ]
         total, seen = len(waiting), 0
         waiting.reverse()
         failures: dict[str, str] = {}
@@ -129,16 +142,32 @@ class Filling:
                 raise read
             found = read
 
-    async def _generation(self, tenant: Tenant, since: datetime | None) -> None:
-        live = tenant.updated_at > self._live - CUT_LIFE
-        if tenant.token_generation > 0 and live and (since is None or tenant.updated_at >= since):
+    async def _retired(self, since: datetime | None) -> None:
+        """The keys that are retired, and with each all that it signed."""
+        oldest = self._live - CUT_LIFE
+        keys = self._state.storage.registry.signing_keys
+        for key in await keys.retired(oldest if since is None else max(since, oldest)):
+            until = cut_until(key.changed_at)
+            if not await self._state.cache.mark(retired_key(key.kid), until):
+                raise _silent()
+            self._keys += 1
+
+    async def _has_more(self, tenant: Tenant, since: datetime | None) -> bool:
+        """Whether it has tables to be read; its generation is put there first."""
+        if self._is_cut(tenant, since):
             await self._to_cache(self._raise(tenant))
             self._keys += 1
+        return _has_tables(tenant)
+
+    def _is_cut(self, tenant: Tenant, since: datetime | None) -> bool:
+        live = tenant.updated_at > self._live - CUT_LIFE
+        recent = since is None or tenant.updated_at >= since
+        return tenant.token_generation > 0 and live and recent
 
     async def _raise(self, tenant: Tenant) -> None:
         key, until = tenant.prefix.tenant_generation_key, cut_until(tenant.updated_at)
         if not await self._state.cache.raise_to(key, tenant.token_generation, until):
-            raise Unavailable("the revocation cache does not answer, or takes nothing more")
+            raise _silent()
 
     async def _hold(self) -> None:
         await self._warmth.hold(self._opening)
@@ -156,4 +185,12 @@ class Filling:
             now = await self._state.storage.registry.tenants.get(tenant.slug)
         except AgentIdPError:
             return False
-        return now is None or now.status not in (WITH_TABLES.status or ())
+        return now is None or not _has_tables(now)
+
+
+def _has_tables(tenant: Tenant) -> bool:
+    return tenant.status in (WITH_TABLES.status or ())
+
+
+def _silent() -> Unavailable:
+    return Unavailable("the revocation cache does not answer, or takes nothing more")

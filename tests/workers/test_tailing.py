@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from db.cache import NoCache, RedisRevocations
 from db.clock import system_clock
 from db.contract import Storage
-from db.records import CredentialStatus
+from db.namespace import retired_key
+from db.records import CredentialStatus, SigningKeyStatus
 from db.settings import StorageSettings
 from db.warmth import LEASE_SECONDS, MARKER
 from db.work import JobName, Work, WorkState, claimed, new_work, work_key
@@ -26,7 +27,7 @@ from tests.contract.cast import (
     put,
 )
 from tests.workers.harness import Bell, PassingCache, perform
-from tests.workers.test_warming import end, held, set_tenant, warm_up
+from tests.workers.test_warming import add_key, end, held, set_tenant, warm_up
 from workers import filling
 
 NOW = system_clock()
@@ -71,8 +72,10 @@ async def test_a_crash_between_commit_and_publication_is_repaired(
     token = new_revocation(expires_at=NOW + MINUTE, revoked_at=late)
     await put(storage, ACME, agent, credential, token)
     await set_tenant(storage, GLOBEX, token_generation=9, updated_at=late)
+    await add_key(storage, "old", SigningKeyStatus.RETIRED, late)
     assert await held(redis) == {}
-    assert changed(await tail(storage, settings, cache)) == 4
+    assert changed(await tail(storage, settings, cache)) == 5
+    assert await redis.get(retired_key("old")) == b"1"
     assert {name: value for name, (value, _) in (await held(redis)).items()} == {
         ACME.agent_generation_key(agent.agent_id): b"3",
         ACME.revoked_key(credential.credential_id): b"1",
@@ -106,8 +109,11 @@ async def test_what_is_older_or_has_ended_is_left_to_the_warm_up(
         new_revocation(expires_at=NOW - MINUTE, revoked_at=NOW),
     )
     await set_tenant(storage, ACME, token_generation=9, updated_at=early)
+    await add_key(storage, "old", SigningKeyStatus.RETIRED, early)
+    await add_key(storage, "new", SigningKeyStatus.SIGNING, NOW)
     assert changed(await tail(storage, settings, cache)) == 0
     assert await held(redis) == {}
+    assert await redis.keys("revocations:key:*") == []
 
 
 async def test_more_than_one_statement_gives_is_put_there_to_the_last(

@@ -17,7 +17,7 @@ from db.clock import system_clock
 from db.contract import Storage
 from db.cuts import CUT_LIFE, cut_until, token_until
 from db.namespace import TenantPrefix
-from db.records import CredentialStatus, Tenant, TenantStatus
+from db.records import CredentialStatus, SigningKey, SigningKeyStatus, Tenant, TenantStatus
 from db.revocations import Revocations
 from db.settings import StorageSettings
 from db.warmth import CLAIM, MARKER
@@ -78,12 +78,20 @@ async def held(redis: Redis) -> dict[str, tuple[bytes, int]]:
     }
 
 
-async def end(redis: Redis) -> int:
-    """Of the marker's lease."""
+async def end(redis: Redis, name: str = MARKER) -> int:
+    """Of the marker's lease, or of another key."""
     async with redis.pipeline() as pipeline:
-        pipeline.expiretime(MARKER)
+        pipeline.expiretime(name)
         [found] = await pipeline.execute()
     return int(found)
+
+
+async def add_key(
+    storage: Storage, kid: str, status: SigningKeyStatus, changed_at: datetime
+) -> None:
+    key = SigningKey(kid, "ES256", b"sealed", status, changed_at, changed_at)
+    async with storage.registry_unit() as unit:
+        assert await unit.signing_keys.add(key)
 
 
 async def set_tenant(storage: Storage, tenant: TenantPrefix, **changes: object) -> Tenant:
