@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -22,6 +22,7 @@ from db.migrations import migrate
 from db.revocations import RedisRevocations
 from db.settings import StorageSettings
 from gateway.settings import GatewaySettings
+from tests import canary
 from tests.contract.cast import ACME, GLOBEX, NOW, new_tenant
 from tests.servers.databases import Database, Databases, UnusableServer, run
 from tests.servers.places import temporary_place
@@ -29,6 +30,15 @@ from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
 
 _OWNER = "suite_owner"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--torture-checks",
+        type=int,
+        default=1500,
+        help="how many checks the torture of revocations makes at the least",
+    )
 
 
 def pytest_configure() -> None:
@@ -80,12 +90,25 @@ def databases(postgres: str) -> Iterator[Databases]:
     made.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that was heard saying a secret has failed, whatever else it found."""
+    report = yield
+    said = canary.secrets_in("\n".join(text for _, text in report.sections))
+    if said and report.when == "teardown":
+        report.outcome = "failed"
+        report.longrepr = f"the test's own output holds secrets: {', '.join(sorted(set(said)))}"
+    return report
+
+
 @pytest.fixture
 def empty_database(databases: Databases) -> Iterator[Database]:
     """A database with nothing in it, for this test alone."""
     made = databases.create()
     yield made
+    kept = canary.secrets_in_database(made)
     databases.drop(made)
+    assert kept == [], "tables hold a secret"
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +142,9 @@ def database(databases: Databases, template: Database) -> Iterator[Database]:
     """A database with the active tenants `acme` and `globex`, for this test alone."""
     made = databases.create(template)
     yield made
+    kept = canary.secrets_in_database(made)
     databases.drop(made)
+    assert kept == [], "tables hold a secret"
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +183,9 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(redis_url) as client:
         await client.flushdb()
         yield client
+        kept = await canary.secrets_in_cache(client)
         await client.flushdb()
+        assert kept == [], "keys hold a secret"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from tests import canary
 from tests.gateway import KEY_ENCRYPTION_SECRET, OPERATOR_TOKEN, Client
 from tests.servers.databases import Database
 from tests.servers.process import end, launch, tail, wait_until
@@ -134,6 +135,7 @@ def serving(folder: Path, **environment: str) -> Iterator[Served]:
             yield Served(url, http, process, output)
         finally:
             end(process, signal.SIGTERM)
+        assert canary.secrets_in(output.read_text()) == [], "the gateway's log holds secrets"
 
 
 @contextmanager
@@ -146,6 +148,7 @@ def working(folder: Path, **environment: str) -> Iterator[None]:
     try:
         yield
         assert process.poll() is None, tail(output)
+        assert canary.secrets_in(output.read_text()) == [], "the worker's log holds secrets"
     finally:
         assert end(process, signal.SIGTERM) == 0, tail(output)
 

@@ -52,6 +52,9 @@ def provoke(served: Served) -> list[str]:
 
 def test_every_line_is_json_and_no_secret_is_in_any(served: Served) -> None:
     secrets = provoke(served)
+    metrics = served.http.get("/metrics").text
+    assert "agentidp_" in metrics
+    assert [secret for secret in secrets if secret in metrics] == []
     assert served.terminate() == 0
     lines = served.log()
     assert len([line for line in lines if line["event"] == "request"]) > 20
