@@ -24,6 +24,7 @@ OPERATOR_RESOURCES = frozenset({"tenants", "jobs"})
 
 MAX_CAPABILITIES = 256
 MAX_LIST = 256
+MAX_RESOURCE_SERVERS = 64
 MAX_JSON_BYTES = 16_384
 MAX_JSON_DEPTH = 16
 # Beyond these a number does not survive every JSON reader (RFC 7493 §2.2).
@@ -40,6 +41,15 @@ _SEMVER = re.compile(
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>{_LABEL}(?:\.{_LABEL})+)")
+# RFC 3986 §4.3 `absolute-URI`, which has no fragment; a path, a query or an authority follows the
+# scheme. Without userinfo: what names a server holds nobody's password.
+_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+_HOST = r"(?:\[[0-9A-Fa-f:.]{2,}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)"
+_ABSOLUTE_URI = re.compile(
+    rf"[A-Za-z][A-Za-z0-9+.-]*:"
+    rf"(?://{_HOST}(?::[0-9]*)?(?:/{_PCHAR}*)*|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?|{_PCHAR}+(?:/{_PCHAR}*)*)"
+    rf"(?:\?(?:{_PCHAR}|[/?])*)?"
+)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -104,6 +114,22 @@ def words(values: Sequence[str], path: str) -> tuple[str, ...]:
     if len(values) > MAX_LIST:
         raise InvalidInput(f"the list may hold at most {MAX_LIST} values", (path,))
     return tuple(text(value, path, most=128, least=1) for value in values)
+
+
+def resource_servers(values: Sequence[str], path: str = "resourceServers") -> tuple[str, ...]:
+    """Absolute URIs in the order given, each once; they are compared as they are written."""
+    if len(values) > MAX_RESOURCE_SERVERS:
+        raise InvalidInput(f"a tenant has at most {MAX_RESOURCE_SERVERS} resource servers", (path,))
+    for value in values:
+        if len(value) > 512 or not _ABSOLUTE_URI.fullmatch(value):
+            raise InvalidInput(
+                "a resource server is an absolute URI of at most 512 characters, without user and"
+                " fragment, such as https://api.example.com/",
+                (path,),
+            )
+    if len(set(values)) != len(values):
+        raise InvalidInput("a resource server is there more than once", (path,))
+    return tuple(values)
 
 
 def slug(value: str, path: str = "slug") -> str:

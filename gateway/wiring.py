@@ -122,6 +122,7 @@ async def assemble(
             tenants,
             opened,
             timedelta(hours=settings.tenant_removal_grace_hours),
+            authority.issuer,
         ),
         administrators=AdministratorService(storage, revocations, hasher),
         onboarding=OnboardingService(storage, hasher, opened),

@@ -10,6 +10,7 @@ Sources: RFC 7517 §4, RFC 7518 §6.2 and §6.3, RFC 8037 §2, RFC 9864 §2, SP 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,6 +69,17 @@ def public_jwk(value: JSON, path: str) -> JSONObject:
     except _Unfit as unfit:
         raise InvalidInput(str(unfit), (path,)) from None
     return kept
+
+
+def thumbprint(jwk: JSON) -> str:
+    """Of a JWK as `public_jwk` made it: the same for every way to name the same key.
+
+    Source: RFC 7638 §3.
+    """
+    assert isinstance(jwk, dict)
+    material = {name: value for name, value in jwk.items() if name not in ("alg", "kid")}
+    digest = hashlib.sha256(msgspec.json.encode(material, order="sorted")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def verifying_key(jwk: JSON) -> VerifyingKey:

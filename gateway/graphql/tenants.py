@@ -107,12 +107,23 @@ class UpdateTenantInput:
         ),
     )
 
+    resource_servers: list[str] | None = strawberry.field(
+        default=UNSET,
+        description=(
+            "Absolute URIs without a fragment, at most 64: all of them, in the place of what was. "
+            "`resource` has to say one exactly as it is written here. Tokens for one that is taken "
+            "away are good until they end."
+        ),
+    )
+
     def meant(self) -> TenantChanges:
         changes = TenantChanges()
         if self.display_name is not None and self.display_name is not UNSET:
             changes["display_name"] = self.display_name
         if self.retention_days is not UNSET:
             changes["retention_days"] = self.retention_days
+        if self.resource_servers is not None and self.resource_servers is not UNSET:
+            changes["resource_servers"] = tuple(self.resource_servers)
         return changes
 
 
@@ -178,7 +189,9 @@ RemoveTenantPayload = Annotated[
 
 @strawberry.type
 class TenantMutations:
-    @guarded(OPERATOR, description="Its name, and how long its trail is kept.")
+    @guarded(
+        OPERATOR, description="Its name, how long its trail is kept, and its resource servers."
+    )
     async def update_tenant(self, info: Info, input: UpdateTenantInput) -> UpdateTenantPayload:
         context = info.context
         tenant = await context.gateway.tenants.update(context.call, input.slug, input.meant())

@@ -9,26 +9,56 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
+from db import errors
 from gateway.auth.clients import ClientSecret
 from gateway.auth.tokens import Claims
+from gateway.auth.unproven import ClientAssertion
 from gateway.graphql.access import PUBLIC, guarded
 from gateway.graphql.context import Info
-from gateway.graphql.errors import InvalidClient, InvalidScope, InvalidTarget
+from gateway.graphql.errors import InvalidClient, InvalidInput, InvalidScope, InvalidTarget
 from gateway.graphql.pages import given
 from gateway.services.tokens import READ, WRITE
 
 
-@strawberry.input
+@strawberry.input(description="With `clientId` and `clientSecret`, or with `clientAssertion`.")
 class IssueTokenInput:
     tenant: str
-    client_id: str
-    client_secret: str
+    client_id: str | None = strawberry.field(
+        default=UNSET, description="With an assertion it may be left out: that names it."
+    )
+    client_secret: str | None = UNSET
+    client_assertion: str | None = strawberry.field(
+        default=UNSET,
+        description=(
+            "A JWT that the client signed with a key of its own, for the tenant's issuer as its "
+            "one audience; good once, and for five minutes at most."
+        ),
+    )
     scope: str | None = strawberry.field(
         default=UNSET, description="Capabilities with spaces between; left out: all of them."
     )
-    resource: str | None = strawberry.field(
-        default=UNSET, description="Whom the token is for; left out: this gateway."
+    resource: list[str] | None = strawberry.field(
+        default=UNSET,
+        description=(
+            "Whom the token is for: this gateway's issuer, or resource servers of the tenant as "
+            "they are registered. Left out: this gateway."
+        ),
     )
+
+    def proof(self) -> ClientSecret | ClientAssertion:
+        """Raises InvalidInput."""
+        client_id, secret = given(self.client_id), given(self.client_secret)
+        assertion = given(self.client_assertion)
+        if (secret is None) == (assertion is None):
+            raise errors.InvalidInput(
+                "a client proves itself by clientSecret or by clientAssertion: send one of them",
+                ("clientSecret" if secret is None else "clientAssertion",),
+            )
+        if assertion is not None:
+            return ClientAssertion.read(assertion, client_id)
+        if client_id is None or secret is None:
+            raise errors.InvalidInput("a secret needs its clientId", ("clientId",))
+        return ClientSecret(client_id, secret)
 
 
 @strawberry.input
@@ -74,7 +104,7 @@ class TokenRevoked:
 
 
 IssueTokenPayload = Annotated[
-    TokenIssued | InvalidClient | InvalidScope | InvalidTarget,
+    TokenIssued | InvalidInput | InvalidClient | InvalidScope | InvalidTarget,
     strawberry.union("IssueTokenPayload"),
 ]
 
@@ -83,16 +113,15 @@ IssueTokenPayload = Annotated[
 class TokenMutations:
     @guarded(
         PUBLIC,
-        description="The grant of client_credentials; the client's secret is the authentication.",
+        description="The grant of client_credentials; the client proves itself with it.",
     )
     async def issue_token(self, info: Info, input: IssueTokenInput) -> IssueTokenPayload:
         gateway = info.context.gateway
+        proof = input.proof()
         tenant = await gateway.authenticator.active_tenant(input.tenant, info.context.call.now)
-        proof = ClientSecret(input.client_id, input.client_secret)
         call, client = await gateway.clients.authenticate(info.context.call, tenant, proof)
-        resource = given(input.resource)
         token = await gateway.tokens.issue(
-            call, client, given(input.scope), [] if resource is None else [resource]
+            call, client, given(input.scope), given(input.resource) or []
         )
         return TokenIssued(
             access_token=token.access_token,

@@ -16,7 +16,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Unauthenticated, Unavailable
 from db.records import Tenant
-from gateway.auth.clients import ClientSecret
 from gateway.auth.principal import AgentPrincipal
 from gateway.auth.tokens import Claims
 from gateway.http import Exchange, serve
@@ -86,7 +85,7 @@ async def _token(exchange: Exchange, slug: str) -> None:
     if form.required("grant_type") != _GRANT:
         raise OAuthError("unsupported_grant_type", f"the one grant type is {_GRANT}")
     proof = proof_of(exchange.headers(b"authorization"), form)
-    if not isinstance(proof, ClientSecret):
+    if isinstance(proof, BearerToken):
         raise invalid_client()
     gateway = exchange.gateway
     async with _in_time():

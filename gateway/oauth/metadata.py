@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from db.grammar import GATEWAY_CAPABILITIES
+from gateway.auth.jwk import SIGNING_ALGORITHMS
 
-_BY_SECRET = ["client_secret_basic", "client_secret_post"]
+_METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
 def document(issuer: str) -> bytes:
@@ -21,11 +22,16 @@ def document(issuer: str) -> bytes:
         "revocation_endpoint": f"{issuer}/oauth2/revoke",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],
-        # There is no authorization endpoint, hence no response type; the member is required.
+        # There is no authorization endpoint, hence no response type. An empty list is to be left
+        # out (§3.2), but this member is required (§2), and clients look for what is required.
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": _BY_SECRET,
-        "introspection_endpoint_auth_methods_supported": [*_BY_SECRET, "Bearer"],
-        "revocation_endpoint_auth_methods_supported": _BY_SECRET,
+        "token_endpoint_auth_methods_supported": _METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": SIGNING_ALGORITHMS,
+        # An access token stands among the methods of this endpoint alone; it revokes, too.
+        "introspection_endpoint_auth_methods_supported": [*_METHODS, "Bearer"],
+        "introspection_endpoint_auth_signing_alg_values_supported": SIGNING_ALGORITHMS,
+        "revocation_endpoint_auth_methods_supported": _METHODS,
+        "revocation_endpoint_auth_signing_alg_values_supported": SIGNING_ALGORITHMS,
         # The gateway's own; what other servers understand, an agent has as capabilities.
         "scopes_supported": sorted(GATEWAY_CAPABILITIES),
     })  # fmt: skip

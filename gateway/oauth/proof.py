@@ -1,6 +1,9 @@
-"""How a request says who makes it: HTTP Basic, the body, or a bearer token; exactly one of them.
+"""How a request says who makes it: by HTTP Basic, a secret or an assertion in the body, or a bearer
+token; by exactly one of them.
 
-Sources: RFC 6749 §2.3, RFC 7617 §2, RFC 6750 §2.1. What stands in the request's URI is never read.
+What stands in the URI of a request is never read.
+
+Sources: RFC 6749 §2.3, RFC 7617 §2, RFC 7521 §4.2, RFC 6750 §2.1.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.auth.clients import ClientSecret
+from gateway.auth.unproven import ClientAssertion
 from gateway.oauth.errors import invalid_client, invalid_request
 from gateway.oauth.forms import Form, Malformed, decode, printable
+
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +29,23 @@ class BearerToken:
     client_id: str | None
 
 
-def proof_of(authorization: Sequence[str], form: Form) -> ClientSecret | BearerToken:
+def proof_of(
+    authorization: Sequence[str], form: Form
+) -> ClientSecret | ClientAssertion | BearerToken:
     """From the values of all Authorization headers and the body. Raises OAuthError."""
     client_id, secret = form.get("client_id"), form.get("client_secret")
+    assertion, kind = form.get("client_assertion"), form.get("client_assertion_type")
+    asserted = assertion is not None or kind is not None
+    if len(authorization) + (secret is not None) + asserted > 1:
+        raise invalid_request(
+            "authenticate in one way: an Authorization header, a secret or an assertion"
+        )
+    if asserted:
+        return _asserted(assertion, kind, client_id)
     if not authorization:
         if client_id is None or secret is None:
             raise invalid_client()
         return ClientSecret(client_id, secret)
-    if len(authorization) > 1 or secret is not None:
-        raise invalid_request("authenticate in one way: one Authorization header, or the body")
     scheme, _, credentials = authorization[0].partition(" ")
     match scheme.lower():
         case "basic":
@@ -42,6 +56,14 @@ def proof_of(authorization: Sequence[str], form: Form) -> ClientSecret | BearerT
         case "bearer":
             return BearerToken(authorization[0], client_id)
     raise invalid_client()
+
+
+def _asserted(assertion: str | None, kind: str | None, client_id: str | None) -> ClientAssertion:
+    if assertion is None or kind is None:
+        raise invalid_request("client_assertion and client_assertion_type come together")
+    if kind != _JWT_BEARER:
+        raise invalid_client()
+    return ClientAssertion.read(assertion, client_id)
 
 
 def _basic(credentials: str) -> ClientSecret:

@@ -8,7 +8,7 @@ final. Removing lasts for a time of grace, in which the tenant can still be brou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -48,11 +48,12 @@ class TenantChanges(TypedDict, total=False):
 
     display_name: str
     retention_days: int | None
+    resource_servers: tuple[str, ...]
 
 
 class TenantService:
     """`remembered` is what requests are served from; `grace` is how long a tenant that is to be
-    removed can still be brought back."""
+    removed can still be brought back; `issuer` says the issuer identifier of a slug."""
 
     def __init__(
         self,
@@ -61,12 +62,14 @@ class TenantService:
         remembered: Tenants,
         doorbell: Doorbell,
         grace: timedelta,
+        issuer: Callable[[str], str],
     ) -> None:
         self._storage = storage
         self._revocations = revocations
         self._remembered = remembered
         self._doorbell = doorbell
         self._grace = grace
+        self._issuer = issuer
 
     async def get(self, slug: str) -> Tenant | None:
         """None too for text that can be no slug."""
@@ -93,8 +96,9 @@ class TenantService:
         }
 
     async def update(self, call: Call, slug: str, changes: TenantChanges) -> Tenant:
-        """Raises InvalidInput, NotFound, InvalidTransition (removed)."""
-        said = _said(changes)
+        """Raises InvalidInput, NotFound, InvalidTransition (removed). Tokens for a resource server
+        that is no longer there are good until they end."""
+        said = _said(changes, self._issuer(""))
         async with self._storage.registry_unit() as unit:
             tenant = await hold_tenant(unit, slug)
             if tenant.status is TenantStatus.REMOVED:
@@ -107,6 +111,7 @@ class TenantService:
             now: JSONObject = {
                 "displayName": changed.display_name,
                 "retentionDays": changed.retention_days,
+                "resourceServers": list(changed.resource_servers),
             }
             await unit.operator_events.append(call.operator_event("tenant.updated", slug, now))
         self._remembered.forget(slug)
@@ -212,11 +217,11 @@ class TenantService:
         await unit.work.seal(stopped.key, None)
 
 
-async def hold_tenant(unit: RegistryUnit, slug: str) -> Tenant:
+async def hold_tenant(unit: RegistryUnit, slug: str, argument: str = "slug") -> Tenant:
     """Raises NotFound, for text that can be no slug too."""
     tenant = None if prefix_problem(slug) is not None else await unit.tenants.get(slug)
     if tenant is None:
-        raise NotFound("there is no such tenant", ("slug",))
+        raise NotFound("there is no such tenant", (argument,))
     return tenant
 
 
@@ -278,9 +283,16 @@ def _require(tenant: Tenant, *among: TenantStatus) -> None:
         raise InvalidTransition(f"the tenant is {tenant.status}, not {needed}", ("slug",))
 
 
-def _said(changes: TenantChanges) -> TenantChanges:
-    """Raises InvalidInput."""
+def _said(changes: TenantChanges, issuers: str) -> TenantChanges:
+    """`issuers` is how every issuer of this gateway begins. Raises InvalidInput."""
     said = changes.copy()
+    if "resource_servers" in said:
+        said["resource_servers"] = grammar.resource_servers(said["resource_servers"])
+        if any(each.startswith(issuers) for each in said["resource_servers"]):
+            raise InvalidInput(
+                "tokens may be made for this gateway anyway, and for no other tenant's issuer",
+                ("resourceServers",),
+            )
     if "display_name" in said:
         said["display_name"] = grammar.text(said["display_name"], "displayName", most=128, least=1)
     days = said.get("retention_days")
