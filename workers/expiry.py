@@ -17,6 +17,7 @@ from db.records import (
     AuditOutcome,
     Credential,
     CredentialStatus,
+    JSONObject,
     Tenant,
     TenantStatus,
 )
@@ -73,6 +74,14 @@ def _client(credential: Credential) -> UUID:
 
 
 def _event(credential: Credential, now: datetime) -> AuditEvent:
+    metadata: JSONObject = {
+        "agentId": str(credential.client_id),
+        "credentialId": str(credential.credential_id),
+        "reason": "expired",
+    }
+    if credential.replaced_by is not None:
+        # Mostly the end of an overlap, and nobody's act either way.
+        metadata["replacedBy"] = str(credential.replaced_by)
     return AuditEvent(
         event_id=event_id(now),
         agent_id=credential.client_id,
@@ -80,10 +89,6 @@ def _event(credential: Credential, now: datetime) -> AuditEvent:
         outcome=AuditOutcome.SUCCESS,
         ip_address="-",
         user_agent="agentidp worker",
-        metadata={
-            "agentId": str(credential.client_id),
-            "credentialId": str(credential.credential_id),
-            "reason": "expired",
-        },
+        metadata=metadata,
         timestamp=now,
     )

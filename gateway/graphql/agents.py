@@ -24,7 +24,7 @@ from gateway.graphql.errors import (
     ScopeExceeded,
     member,
 )
-from gateway.graphql.filters import AgentAuditEventFilter, AgentFilter, CredentialFilter
+from gateway.graphql.filters import AgentAuditEventFilter, AgentCredentialFilter, AgentFilter
 from gateway.graphql.kill_switch import KillSwitch, switch_of
 from gateway.graphql.nodes import FINDERS, Node
 from gateway.graphql.pages import (
@@ -88,7 +88,7 @@ class Agent(Node):
     async def credentials(
         self,
         info: Info,
-        filter: CredentialFilter | None = UNSET,
+        filter: AgentCredentialFilter | None = UNSET,
         first: Count = UNSET,
         after: Cursor = UNSET,
         last: Count = UNSET,

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
+from strawberry.scalars import JSON
 
-from db import records
-from db.filters import CredentialFilter
+from db import filters, records
 from db.pages import PageRequest
 from gateway.graphql import enums, selection
 from gateway.graphql.access import Access, guarded
@@ -23,15 +23,19 @@ from gateway.graphql.errors import (
     ScopeExceeded,
     TooManyCredentials,
 )
+from gateway.graphql.filters import CredentialFilter
 from gateway.graphql.nodes import FINDERS, Node
-from gateway.graphql.pages import Connection, Counter, given
+from gateway.graphql.pages import Connection, Count, Counter, Cursor, given, page_request
 from gateway.services.credentials import READ, WRITE
+from gateway.services.rotation import MAX_OVERLAP
 
 if TYPE_CHECKING:
     from gateway.graphql.agents import Agent
 
 
-@strawberry.type(description="A client secret of an agent, without the secret.")
+@strawberry.type(
+    description="What an agent proves itself by: a client secret, which is never shown, or a key."
+)
 class Credential(Node):
     """A record stands for it: fields without a resolver are read from the record by name."""
 
@@ -42,7 +46,10 @@ class Credential(Node):
     created_at: datetime
     expires_at: datetime | None = strawberry.field(description="Null: it does not end by itself.")
     revoked_at: datetime | None
-    last_used_at: datetime | None
+    last_used_at: datetime | None = strawberry.field(description="Accurate to a minute.")
+    public_key: JSON | None = strawberry.field(
+        description="Of a key for `private_key_jwt` the public half, as a JWK. Null: a secret."
+    )
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
@@ -54,6 +61,21 @@ class Credential(Node):
     ) -> Annotated[Agent, strawberry.lazy("gateway.graphql.agents")]:
         wanted = selection.AGENT.wanted(info, selection.ITSELF)
         return cast("Agent", await info.context.loaders.agent(self.client_id, wanted))
+
+    @guarded(
+        READ,
+        or_self=True,
+        description=(
+            "What a rotation has put in its place. After an overlap the old one ends by itself, "
+            "at `expiresAt`."
+        ),
+    )
+    async def replaced_by(self, info: Info) -> Credential | None:
+        successor = cast(records.Credential, self).replaced_by
+        if successor is None:
+            return None
+        wanted = selection.CREDENTIAL.wanted(info, selection.ITSELF)
+        return _shown_if_any(await info.context.loaders.credential(successor, wanted))
 
 
 def shown(credential: records.Credential) -> Credential:
@@ -77,7 +99,7 @@ class CredentialConnection(Connection[Credential]):
 
 
 async def credentials_of(
-    info: Info, agent_id: UUID, filter: CredentialFilter, request: PageRequest
+    info: Info, agent_id: UUID, filter: filters.CredentialFilter, request: PageRequest
 ) -> CredentialConnection:
     """Raises Forbidden and InvalidCursor."""
     loaders = info.context.loaders
@@ -95,17 +117,61 @@ class CredentialQueries:
         context = info.context
         return _shown_if_any(await context.gateway.credentials.get(context.call, credential_id))
 
+    @guarded(
+        READ,
+        description=(
+            "Of all agents, newest first. Which old secrets are still in use: those that are "
+            "`replaced`, active, and used of late."
+        ),
+    )
+    async def credentials(
+        self,
+        info: Info,
+        filter: CredentialFilter | None = UNSET,
+        first: Count = UNSET,
+        after: Cursor = UNSET,
+        last: Count = UNSET,
+        before: Cursor = UNSET,
+    ) -> CredentialConnection:
+        context, filter = info.context, given(filter)
+        request = page_request(first, after, last, before)
+        meant = filters.CredentialFilter() if filter is None else filter.meant()
+        service = context.gateway.credentials
+        page = await service.page(
+            context.call, request, meant, selection.CREDENTIAL.wanted(info, selection.ROWS)
+        )
+        counter = Counter(lambda: service.count(context.call, meant))
+        return CredentialConnection(page=page, counter=counter)
+
+
+_PUBLIC_KEY = (
+    "A public JWK, for an agent that signs its client assertions (`private_key_jwt`): EC on P-256, "
+    "OKP on Ed25519, or RSA of 2048 to 4096 bits. No secret is made then."
+)
+
 
 @strawberry.input
 class GenerateCredentialInput:
     agent_id: UUID
     expires_at: datetime | None = UNSET
     label: str | None = UNSET
+    public_key: JSON | None = strawberry.field(default=UNSET, description=_PUBLIC_KEY)
 
 
 @strawberry.input
 class RotateCredentialInput:
     credential_id: UUID
+    overlap_seconds: int | None = strawberry.field(
+        default=UNSET,
+        description=(
+            f"For how long the old one works on beside the new one: 0, the default, to "
+            f"{MAX_OVERLAP}. With 0 its tokens end with it; otherwise they live on after its end."
+        ),
+    )
+    public_key: JSON | None = strawberry.field(
+        default=UNSET,
+        description=f"{_PUBLIC_KEY} A key is replaced by a key, a secret by either.",
+    )
 
 
 @strawberry.input
@@ -113,19 +179,20 @@ class RevokeCredentialInput:
     credential_id: UUID
 
 
-@strawberry.type(description="The only place where this secret is ever shown.")
+_CLIENT_SECRET = "The only place where it is ever shown. Null for a key."
+
+
+@strawberry.type
 class CredentialGenerated:
     credential: Credential
     client_id: UUID
-    client_secret: str
+    client_secret: str | None = strawberry.field(description=_CLIENT_SECRET)
 
 
-@strawberry.type(
-    description="The old secret has ended; this is the only place where the new one is shown."
-)
+@strawberry.type(description="The old one has ended, or will when the overlap is over.")
 class CredentialRotated:
     credential: Credential
-    client_secret: str
+    client_secret: str | None = strawberry.field(description=_CLIENT_SECRET)
 
 
 @strawberry.type(description="The tokens issued to it are refused from now on.")
@@ -143,7 +210,13 @@ GenerateCredentialPayload = Annotated[
     strawberry.union("GenerateCredentialPayload"),
 ]
 RotateCredentialPayload = Annotated[
-    CredentialRotated | NotFound | CredentialNotActive | AgentNotActive | ScopeExceeded,
+    CredentialRotated
+    | InvalidInput
+    | NotFound
+    | CredentialNotActive
+    | AgentNotActive
+    | ScopeExceeded
+    | TooManyCredentials,
     strawberry.union("RotateCredentialPayload"),
 ]
 RevokeCredentialPayload = Annotated[
@@ -153,36 +226,52 @@ RevokeCredentialPayload = Annotated[
 
 @strawberry.type
 class CredentialMutations:
-    @guarded(WRITE, or_self=True, description="Makes a client secret for an agent.")
+    @guarded(
+        WRITE,
+        or_self=True,
+        description="Makes a client secret for an agent, or takes the public half of its key.",
+    )
     async def generate_credential(
         self, info: Info, input: GenerateCredentialInput
     ) -> GenerateCredentialPayload:
-        context = info.context
-        fresh = await context.gateway.credentials.generate(
-            context.call,
-            input.agent_id,
-            expires_at=given(input.expires_at),
-            label=given(input.label),
-        )
+        call, service = info.context.call, info.context.gateway.credentials
+        agent_id, key, secret = input.agent_id, given(input.public_key), None
+        expires_at, label = given(input.expires_at), given(input.label)
+        if key is None:
+            fresh = await service.generate(call, agent_id, expires_at=expires_at, label=label)
+            credential, secret = fresh.credential, fresh.secret
+        else:
+            credential = await service.enrol(
+                call, agent_id, cast(records.JSON, key), expires_at=expires_at, label=label
+            )
         return CredentialGenerated(
-            credential=shown(fresh.credential),
-            client_id=fresh.credential.client_id,
-            client_secret=fresh.secret,
+            credential=shown(credential), client_id=credential.client_id, client_secret=secret
         )
 
     @guarded(
         WRITE,
         or_self=True,
-        description="Replaces a secret. The new credential keeps the label and the expiry.",
+        description=(
+            "Replaces a secret or a key, once. The new credential keeps the label and the expiry; "
+            "the old one ends at once, or works on for an overlap."
+        ),
     )
     async def rotate_credential(
         self, info: Info, input: RotateCredentialInput
     ) -> RotateCredentialPayload:
-        context = info.context
-        fresh = await context.gateway.credentials.rotate(context.call, input.credential_id)
-        return CredentialRotated(credential=shown(fresh.credential), client_secret=fresh.secret)
+        call, service = info.context.call, info.context.gateway.credentials
+        credential_id, key, secret = input.credential_id, given(input.public_key), None
+        overlap = given(input.overlap_seconds) or 0
+        if key is None:
+            fresh = await service.rotate(call, credential_id, overlap_seconds=overlap)
+            credential, secret = fresh.credential, fresh.secret
+        else:
+            credential = await service.rotate_to_key(
+                call, credential_id, cast(records.JSON, key), overlap_seconds=overlap
+            )
+        return CredentialRotated(credential=shown(credential), client_secret=secret)
 
-    @guarded(WRITE, or_self=True, description="Ends a secret, for good.")
+    @guarded(WRITE, or_self=True, description="Ends a secret or a key, for good.")
     async def revoke_credential(
         self, info: Info, input: RevokeCredentialInput
     ) -> RevokeCredentialPayload:

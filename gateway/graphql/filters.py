@@ -61,13 +61,41 @@ class AgentFilter:
         )
 
 
-@strawberry.input
-class CredentialFilter:
+_REPLACED = "Whether a rotation has given it a successor."
+_LAST_USED_AT = "One that was never used is in no such span."
+
+
+@strawberry.input(description="For credentials whose agent is given already.")
+class AgentCredentialFilter:
     status: Filter[enums.CredentialStatus] | None = UNSET
+    replaced: bool | None = strawberry.field(default=UNSET, description=_REPLACED)
+    last_used_at: DateTimeFilter | None = strawberry.field(default=UNSET, description=_LAST_USED_AT)
 
     def meant(self) -> filters.CredentialFilter:
         """Raises InvalidInput."""
-        return filters.CredentialFilter(status=_any_of(self.status, "status"))
+        return filters.CredentialFilter(
+            status=_any_of(self.status, "status"),
+            replaced=given(self.replaced),
+            last_used_at=_span(self.last_used_at),
+        )
+
+
+@strawberry.input
+class CredentialFilter:
+    agent_id: UUIDFilter | None = UNSET
+    status: Filter[enums.CredentialStatus] | None = UNSET
+    replaced: bool | None = strawberry.field(default=UNSET, description=_REPLACED)
+    last_used_at: DateTimeFilter | None = strawberry.field(default=UNSET, description=_LAST_USED_AT)
+
+    def meant(self) -> filters.CredentialFilter:
+        """Raises InvalidInput."""
+        agent_id = given(self.agent_id)
+        return filters.CredentialFilter(
+            client_id=None if agent_id is None else given(agent_id.eq),
+            status=_any_of(self.status, "status"),
+            replaced=given(self.replaced),
+            last_used_at=_span(self.last_used_at),
+        )
 
 
 @strawberry.input(description="For events whose agent is given already.")

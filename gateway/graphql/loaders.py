@@ -43,6 +43,14 @@ class Loaders:
 
         return self._load(("agent", wanted), agent_id, fetch)
 
+    def credential(
+        self, credential_id: UUID, wanted: Wanted = None
+    ) -> Awaitable[Credential | None]:
+        def fetch(ids: Collection[UUID]) -> Awaitable[Mapping[UUID, Credential]]:
+            return self._gateway.credentials.get_many(self._call, ids, wanted)
+
+        return self._load(("credential", wanted), credential_id, fetch)
+
     def credentials(
         self, agent_id: UUID, request: PageRequest, filter: CredentialFilter, wanted: Wanted
     ) -> Awaitable[Page[Credential]]:
@@ -71,10 +79,6 @@ class Loaders:
             return self._gateway.tenants.removals(slugs)
 
         return self._load(("removal",), slug, fetch)
-
-    async def credential(self, credential_id: UUID) -> Credential | None:
-        async with self._turn:
-            return await self._gateway.credentials.get(self._call, credential_id)
 
     async def audit_event(self, event_id: UUID) -> AuditEvent | None:
         async with self._turn:

@@ -31,7 +31,7 @@ from db.revocations import Revocations
 from gateway.auth.secrets import SecretHasher, new_secret
 from gateway.services.agents import created_event, new_agent, scored
 from gateway.services.call import Call
-from gateway.services.credentials import new_credential
+from gateway.services.minting import new_credential
 from gateway.services.profiles import NewAgent
 from gateway.services.tenants import hold_tenant
 

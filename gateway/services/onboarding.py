@@ -28,8 +28,8 @@ from gateway.auth.secrets import HashedSecret, SecretHasher, new_secret
 from gateway.services.administrators import administrator_profile
 from gateway.services.agents import created_event, new_agent
 from gateway.services.call import Call
-from gateway.services.credentials import new_credential
 from gateway.services.idempotency import Attempt
+from gateway.services.minting import new_credential
 
 _OPERATION = "onboardTenant"
 

@@ -82,6 +82,7 @@ def test_every_field_that_leads_from_one_noun_to_another_is_guarded() -> None:
         "Agent.credentials": "credentials:read",
         "Agent.auditEvents": "audit:read",
         "Credential.agent": "agents:read",
+        "Credential.replacedBy": "credentials:read",
         "AuditEvent.agent": "agents:read",
     }
 

@@ -166,6 +166,7 @@ class TestRotate:
         old = await gateway.gateway.credentials.get(call, first.credential.credential_id)
         assert old is not None
         assert (old.status, old.revoked_at) == (CredentialStatus.REVOKED, call.now)
+        assert old.replaced_by == fresh.credential.credential_id
         assert await logs_in(gateway, worker, fresh.secret)
         assert not await logs_in(gateway, worker, first.secret)
         # With the secret end the tokens that it got; those of another secret live on.
@@ -176,6 +177,8 @@ class TestRotate:
             "agentId": worker.client_id,
             "credentialId": str(fresh.credential.credential_id),
             "replacedCredentialId": str(first.credential.credential_id),
+            "overlapSeconds": 0,
+            "replacedEndsAt": call.now.isoformat(),
         }
         assert not await gateway.trail(admin, AuditAction.CREDENTIAL_REVOKED)
 

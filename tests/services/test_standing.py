@@ -14,7 +14,7 @@ from db.errors import ScopeExceeded, TooManyCredentials, Unauthenticated
 from db.records import AuditAction, TenantStatus
 from gateway.auth.principal import Operator
 from gateway.services.call import Call
-from gateway.services.credentials import MAX_USABLE
+from gateway.services.minting import MAX_USABLE
 from gateway.services.profiles import AgentChanges
 from tests.gateway import Client, RunningGateway, profile
 
