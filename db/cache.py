@@ -182,7 +182,8 @@ class RedisRevocations:
         try:
             answer = await question(self._redis)
         except (RedisError, OSError) as error:
-            silent = isinstance(error, TimedOut)
+            # What happens while a connection is made is told as the cause of another error.
+            silent = isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut)
             self._silent_until = self._monotonic() + _PAUSE if silent else None
             # The address may hold a password and a command holds ids: the kind says enough. Once,
             # and not again for each request of an outage.
