@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 
 class Batched(Generic[Item, Result]):
     """`run` takes up to `most` items and returns a result, or an exception, for each of them in
-    the same order; what it raises, all of them raise. At most `room` wait.
+    the same order; what it raises, all of them raise. At most `room` wait. `rest`, which does not
+    raise, is called whenever there is nothing more to do for now.
 
     What `run` does for an item begins after the item was asked for, and one batch is on its way at
     a time. A caller that is cancelled while it waits is left out; once its batch is on its way,
@@ -32,10 +33,12 @@ class Batched(Generic[Item, Result]):
         *,
         most: int,
         room: int,
+        rest: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._run = run
         self._most = most
         self._room = room
+        self._rest = rest
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -59,9 +62,9 @@ class Batched(Generic[Item, Result]):
         return future
 
     @property
-    def awaited(self) -> bool:
-        """Whether there is anybody whom the next batch would answer."""
-        return any(not future.done() for _, future in self._waiting)
+    def idle(self) -> bool:
+        """Whether there is nobody whom the next batch would answer."""
+        return all(future.done() for _, future in self._waiting)
 
     async def drain(self) -> None:
         """Returns when nothing is waiting or on its way."""
@@ -74,8 +77,13 @@ class Batched(Generic[Item, Result]):
         await self.drain()
 
     async def _run_all(self) -> None:
-        while batch := self._next():
-            await self._answer(batch)
+        while not self.idle:
+            while batch := self._next():
+                await self._answer(batch)
+                # Whoever has just been answered may ask again at once.
+                await asyncio.sleep(0)
+            if self._rest is not None:
+                await self._rest()
         self._running = None
 
     def _over(self, running: asyncio.Task[None]) -> None:

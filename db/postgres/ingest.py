@@ -41,8 +41,8 @@ class PartRefused(Exception):
 
 
 class Ingest:
-    """For one task at a time. `patience_ms` is how long a table may be waited for: as long waits
-    whoever comes behind."""
+    """For one task at a time. It keeps its connection until it is told to `rest`. `patience_ms` is
+    how long a table may be waited for: as long waits whoever comes behind."""
 
     def __init__(self, engine: AsyncEngine, patience_ms: int) -> None:
         self._engine = engine
@@ -51,9 +51,8 @@ class Ingest:
         )
         self._kept: AsyncConnection | None = None
 
-    async def append(self, parts: Parts, *, again: bool = False) -> None:
-        """Returns after COMMIT. With `again` the connection is kept: the next call comes at once.
-        Raises Lost, another Outage, and PartRefused."""
+    async def append(self, parts: Parts) -> None:
+        """Returns after COMMIT. Raises Lost, another Outage, and PartRefused."""
         with translated(None):
             connection = self._kept or await self._engine.connect()
             self._kept = None
@@ -68,15 +67,19 @@ class Ingest:
                     raise
                 fit = True
             finally:
-                if fit and again:
+                if fit:
                     self._kept = connection
                 else:
-                    await _give_back(connection, fit)
+                    # In the middle of something: nobody is to go on from there.
+                    with suppress(Exception):
+                        await connection.invalidate()
+                        await connection.close()
 
-    async def close(self) -> None:
+    async def rest(self) -> None:
         if self._kept is not None:
             kept, self._kept = self._kept, None
-            await _give_back(kept, True)
+            with suppress(Exception):
+                await kept.close()
 
     async def _run(self, driver: Driver, parts: Parts) -> None:
         try:
@@ -102,11 +105,3 @@ async def _append(driver: Driver, tenant: TenantPrefix, rows: Sequence[Row]) -> 
         if driver.is_closed():
             raise
         raise PartRefused(tenant, error) from None
-
-
-async def _give_back(connection: AsyncConnection, fit: bool) -> None:
-    with suppress(Exception):
-        if not fit:
-            # In the middle of something: nobody is to go on from there.
-            await connection.invalidate()
-        await connection.close()

@@ -44,7 +44,7 @@ class PostgresTrail:
         self._engine = engine
         self._ingest = Ingest(engine, _PATIENCE_MS)
         self._events: Batched[tuple[TenantPrefix, Row], _Later] = Batched(
-            self._write, most=_MOST, room=_ROOM
+            self._write, most=_MOST, room=_ROOM, rest=self._ingest.rest
         )
         self._aside: dict[TenantPrefix, _Lane] = {}
         self._lanes = asyncio.Semaphore(_LANES)
@@ -65,7 +65,7 @@ class PostgresTrail:
         await self._events.close()
         for lane in [*self._aside.values()]:
             await lane.close()
-        await self._ingest.close()
+        await self._ingest.rest()
         await self._uses.close()
 
     async def _write(
@@ -77,7 +77,7 @@ class PostgresTrail:
         refused: set[TenantPrefix] = set()
         while parts:
             try:
-                await _surely(self._ingest, parts, again=self._events.awaited)
+                await _surely(self._ingest, parts)
                 break
             except PartRefused as part:
                 refused.add(part.tenant)
@@ -104,9 +104,13 @@ class PostgresTrail:
     ) -> Sequence[Exception | None]:
         try:
             async with self._lanes:
-                return await _sifted(Ingest(self._engine, _PATIENCE_ASIDE_MS), tenant, rows)
+                ingest = Ingest(self._engine, _PATIENCE_ASIDE_MS)
+                try:
+                    return await _sifted(ingest, tenant, rows)
+                finally:
+                    await ingest.rest()
         finally:
-            if not self._aside[tenant].awaited:
+            if self._aside[tenant].idle:
                 del self._aside[tenant]
 
 
@@ -131,11 +135,11 @@ async def _sifted(
     return [None] * len(rows)
 
 
-async def _surely(ingest: Ingest, parts: Parts, *, again: bool = False) -> None:
+async def _surely(ingest: Ingest, parts: Parts) -> None:
     """`append`, repeated while it ends without a word."""
     for left in reversed(range(_TRIES)):
         try:
-            await ingest.append(parts, again=again)
+            await ingest.append(parts)
             return
         except Lost:
             if not left:
