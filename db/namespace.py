@@ -42,6 +42,11 @@ def retired_key(kid: str) -> str:
     return f"revocations:key:{kid}"
 
 
+def budget_key(digest: str) -> str:
+    """The cache's key for a count of failures or requests; whose it is, the digest stands for."""
+    return f"budget:{digest}"
+
+
 @dataclass(frozen=True, slots=True)
 class TenantPrefix:
     """The prefix of a registered tenant. Made from its registry row alone, never from a request.

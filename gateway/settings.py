@@ -55,6 +55,9 @@ class GatewaySettings(StorageSettings):
         168, ge=0, le=87600, description="how long a removal can be called off, in hours"
     )
     bcrypt_cost: int = Field(12, ge=10, le=14, description="bcrypt cost of client secrets")
+    rate_limit_per_minute: int = Field(
+        0, ge=0, le=100_000, description="token requests of one client in a minute; 0: no limit"
+    )
     cors_origins: Names = Field(
         (), description="origins, comma separated, whose pages may call the gateway"
     )

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from db.backends import open_storage
+from db.budgets import Budgets, open_budgets
 from db.clock import Clock, system_clock
 from db.contract import Storage
 from db.revocations import RevocationCache, Revocations, open_cache
 from db.settings import StorageSettings
 from gateway.auth.assertions import AssertionAuthenticator
+from gateway.auth.attempts import LoginAttempts
 from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import ClientAuthenticator
 from gateway.auth.keyring import load_keys
@@ -28,6 +30,7 @@ from gateway.services.audit import AuditService
 from gateway.services.clients import ClientService
 from gateway.services.credentials import CredentialService
 from gateway.services.onboarding import OnboardingService
+from gateway.services.rate import RateLimit
 from gateway.services.tenants import TenantService
 from gateway.services.tokens import TokenService
 from gateway.services.work import WorkService
@@ -50,6 +53,7 @@ class Gateway:
     clock: Clock
     storage: Storage
     revocations: Revocations
+    budgets: Budgets
     queue: Queue
     authority: TokenAuthority
     authenticator: Authenticator
@@ -66,6 +70,8 @@ class Gateway:
     async def close(self) -> None:
         # What runs in this process needs the others until it has ended.
         await self.queue.close()
+        await self.clients.close()
+        await self.budgets.close()
         await self.revocations.close()
         await self.storage.close()
 
@@ -99,11 +105,13 @@ async def assemble(
         tenants, authority, revocations, operator.get_secret_value() if operator else None
     )
     hasher = hasher or SecretHasher(settings.bcrypt_cost)
+    budgets = open_budgets(settings.redis_url)
     return Gateway(
         settings=settings,
         clock=clock,
         storage=storage,
         revocations=revocations,
+        budgets=budgets,
         queue=opened,
         authority=authority,
         authenticator=authenticator,
@@ -113,8 +121,15 @@ async def assemble(
             storage,
             ClientAuthenticator(storage, hasher),
             AssertionAuthenticator(storage, authority.issuer),
+            LoginAttempts(budgets),
         ),
-        tokens=TokenService(storage, authority, authenticator, revocations),
+        tokens=TokenService(
+            storage,
+            authority,
+            authenticator,
+            revocations,
+            RateLimit(budgets, settings.rate_limit_per_minute),
+        ),
         audit=AuditService(storage, settings.audit_retention_days),
         tenants=TenantService(
             storage,

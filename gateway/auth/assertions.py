@@ -29,7 +29,7 @@ from jwt.api_jws import PyJWS
 from db.contract import Storage
 from db.records import JSON, Credential, Revocation, Tenant
 from db.revocations import CLOCK_LEEWAY_SECONDS
-from gateway.auth.clients import KnownClient, RefusedClient, canonical_uuid
+from gateway.auth.clients import KnownClient, RefusedClient, ban, canonical_uuid
 from gateway.auth.jwk import SIGNING_ALGORITHMS, PublicKey, VerifyingKey, verifying_key
 from gateway.auth.unproven import ClientAssertion, Unproven
 
@@ -79,8 +79,8 @@ class AssertionAuthenticator:
             return RefusedClient(agent.agent_id, "wrong_signature")
         if problem := _problem(unproven.claims, proof, self._issuer(tenant.slug), now):
             return RefusedClient(agent.agent_id, problem)
-        if not agent.is_active:
-            return RefusedClient(agent.agent_id, f"agent_{agent.status.value}")
+        if banned := ban(tenant, agent):
+            return RefusedClient(agent.agent_id, banned)
         if not await self._is_first(tenant, agent.agent_id, unproven.claims, now):
             return RefusedClient(agent.agent_id, "replayed_assertion")
         return KnownClient(agent, signer)

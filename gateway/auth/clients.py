@@ -1,6 +1,12 @@
 """A client proves itself (RFC 6749 §2.3).
 
-Whatever is wrong, the answer and its cost are the same; the reason is for the audit log alone.
+Whatever is wrong, the answer and its cost are the same; the reason is for the audit log alone. The
+cost is one password hash, however many credentials there are: the tag beside a hash says whether
+it is worth comparing, and where none is, a decoy of the configured cost is compared. So a hash of
+another cost, from before BCRYPT_COST was changed, is met by its own secret alone, and replaced
+then. Two exceptions are as rare as they are bounded. Credentials of one client whose secrets have
+the same tag (one pair in 65,536) are compared one after the other. And so are those without a tag,
+which an older version made: as many as a client may have, until each is first used.
 """
 
 from __future__ import annotations
@@ -11,8 +17,14 @@ from datetime import datetime
 from uuid import UUID
 
 from db.contract import Storage
-from db.records import Agent, Credential, Tenant
-from gateway.auth.secrets import SecretHasher
+from db.records import Agent, Credential, Login, Tenant
+from gateway.auth.attempts import Attempt
+from gateway.auth.secrets import SecretHasher, tag_of
+from gateway.auth.upgrades import Upgrades
+from gateway.auth.verification import Key, Verifications
+
+# What a credential that is a key has in the place of a hash.
+NO_HASH = "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,46 +43,86 @@ class KnownClient:
 
 @dataclass(frozen=True, slots=True)
 class RefusedClient:
-    """`agent_id` is None for a client that nobody knows; `reason` is one word for the audit."""
+    """`agent_id` is None for a client that nobody knows; `reason` is one word for the audit. `wait`
+    is in seconds, for one whose proof was not looked at because too many have failed."""
 
     agent_id: UUID | None
     reason: str
+    wait: int = 0
 
 
 class ClientAuthenticator:
     def __init__(self, storage: Storage, hasher: SecretHasher) -> None:
         self._storage = storage
         self._hasher = hasher
+        self._verifications = Verifications()
+        self._upgrades = Upgrades(storage, hasher, self._verifications)
 
-    async def nobody(self, secret: str) -> None:
+    async def nobody(self, secret: str, attempt: Attempt, now: datetime) -> RefusedClient:
         """Costs what `by_secret` costs for a client that nobody knows."""
+        if wait := await attempt.begin(now):
+            return RefusedClient(None, "throttled", wait)
         await self._hasher.matches(secret, None)
+        return RefusedClient(None, "unknown_client")
 
     async def by_secret(
-        self, tenant: Tenant, proof: ClientSecret, now: datetime
+        self, tenant: Tenant, proof: ClientSecret, attempt: Attempt, now: datetime
     ) -> KnownClient | RefusedClient:
         """Who presented it. Raises Unavailable."""
         identifier = canonical_uuid(proof.client_id)
         reader = self._storage.read(tenant.prefix).credentials
         login = await reader.login(identifier, now) if identifier else None
         if login is None:
+            return await self.nobody(proof.secret, attempt, now)
+        agent, banned = login.agent, ban(tenant, login.agent)
+        compared = _worth_comparing(login, proof.secret)
+        keys = [self._key(tenant, each, proof.secret) for each in compared]
+        if banned is None:
+            for credential, key in zip(compared, keys, strict=True):
+                if self._verifications.knows(key):
+                    return KnownClient(agent, credential)
+        # Whoever only waits for a comparison that is on its way costs nothing.
+        costs = banned is not None or not any(map(self._verifications.under_way, keys))
+        if costs and (wait := await attempt.begin(now)):
+            return RefusedClient(agent.agent_id, "throttled", wait)
+        if banned is not None:
+            same = await self._same(compared, proof.secret)
+            return RefusedClient(agent.agent_id, banned if same else _why(login))
+        for credential, key in zip(compared, keys, strict=True):
+            if await self._verified(tenant, credential, key, proof.secret):
+                return KnownClient(agent, credential)
+        if not compared:
             await self._hasher.matches(proof.secret, None)
-            return RefusedClient(None, "unknown_client")
-        agent, usable = login.agent, login.credentials
-        matching = await self._matching(usable, proof.secret)
-        if matching is None:
-            return RefusedClient(agent.agent_id, "wrong_secret" if usable else "no_credential")
-        if not agent.is_active:
-            return RefusedClient(agent.agent_id, f"agent_{agent.status.value}")
-        return KnownClient(agent, matching)
+        return RefusedClient(agent.agent_id, _why(login))
 
-    async def _matching(self, usable: Sequence[Credential], secret: str) -> Credential | None:
-        if not usable:
-            await self._hasher.matches(secret, None)
-        for credential in usable:
+    async def close(self) -> None:
+        await self._upgrades.close()
+        await self._verifications.close()
+
+    def _key(self, tenant: Tenant, credential: Credential, secret: str) -> Key:
+        return self._verifications.key(
+            tenant.slug, credential.credential_id, credential.secret_hash, secret
+        )
+
+    async def _verified(
+        self, tenant: Tenant, credential: Credential, key: Key, secret: str
+    ) -> bool:
+        async def compare() -> bool:
+            same = await self._hasher.matches(secret, credential.secret_hash)
+            if same:
+                self._upgrades.start(tenant, credential, secret)
+            return same
+
+        return await self._verifications.verify(key, compare)
+
+    async def _same(self, compared: Sequence[Credential], secret: str) -> bool:
+        """Whether one of them matches, with nothing remembered and the cost of a hash at least."""
+        if not compared:
+            return await self._hasher.matches(secret, None)
+        for credential in compared:
             if await self._hasher.matches(secret, credential.secret_hash):
-                return credential
-        return None
+                return True
+        return False
 
 
 def canonical_uuid(text: str) -> UUID | None:
@@ -79,3 +131,22 @@ def canonical_uuid(text: str) -> UUID | None:
     except ValueError:
         return None
     return identifier if str(identifier) == text.lower() else None
+
+
+def ban(tenant: Tenant, agent: Agent) -> str | None:
+    """Why an agent that proved itself is refused all the same, in a word; None if it is not."""
+    if tenant.is_killed or agent.kill_switched_at is not None:
+        return "kill_switch"
+    return None if agent.is_active else f"agent_{agent.status.value}"
+
+
+def _worth_comparing(login: Login, secret: str) -> Sequence[Credential]:
+    """Those whose tag is the secret's, and then those that have none."""
+    tag = tag_of(secret)
+    hashed = [each for each in login.credentials if each.secret_hash != NO_HASH]
+    tagged = [each for each in hashed if each.secret_tag == tag]
+    return tagged + [each for each in hashed if each.secret_tag is None]
+
+
+def _why(login: Login) -> str:
+    return "wrong_secret" if login.credentials else "no_credential"

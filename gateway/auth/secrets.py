@@ -1,23 +1,39 @@
 """Client secrets: made once, shown once, kept as a bcrypt hash.
 
 Hashing is slow by design, so it runs in a thread (bcrypt lets go of the GIL) and only a few at a
-time; the event loop never waits for one.
+time; the event loop never waits for one. What cannot be hashed soon is refused rather than kept
+waiting: a crowd with wrong secrets must not become a queue that outlives its own requests.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
+from time import perf_counter
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 import bcrypt
 
+from db.errors import Unavailable
+
 SECRET_PREFIX = "sk_live_"
 # bcrypt reads 72 bytes: a longer secret would match by its beginning alone.
 MAX_SECRET_BYTES = 72
+
+# How long a hash may wait for its turn. An operation has ten seconds for all that it does.
+_PATIENCE = 8.0
+_MAX_ROOM = 1024
 _TAG_DOMAIN = b"agentidp client secret tag\0"
+_COST = re.compile(r"\$2[aby]\$([0-9]{2})\$")
+
+T = TypeVar("T")
 
 
 def new_secret() -> str:
@@ -40,31 +56,71 @@ def tag_of(secret: str) -> str:
     return digest.hexdigest()[:4]
 
 
-class SecretHasher:
-    """`cost` is bcrypt's work factor; `threads` bounds how many hashes run at once."""
+def may_be_secret(presented: str) -> bool:
+    """Whether bcrypt would read all of it. What is longer than 72 bytes, or has a NUL, is refused
+    before hashing, whoever's it is."""
+    # Characters first: a megabyte need not be encoded to be too long.
+    return (
+        len(presented) <= MAX_SECRET_BYTES
+        and "\0" not in presented
+        and len(presented.encode("utf-8", "surrogatepass")) <= MAX_SECRET_BYTES
+    )
 
-    def __init__(self, cost: int, threads: int = 2) -> None:
-        self._cost = cost
+
+class SecretHasher:
+    """`cost` is bcrypt's work factor; at most `threads` hashes run at once, one for each CPU that
+    this process may use unless told otherwise, and at most `room` wait. Without `room`, as many
+    wait as this machine hashes within the patience of a request.
+
+    Raises Unavailable when there is no room.
+    """
+
+    def __init__(self, cost: int, threads: int | None = None, room: int | None = None) -> None:
+        self.cost = cost
+        threads = threads or _usable_cpus()
         self._threads = anyio.CapacityLimiter(threads)
+        started = perf_counter()
         # What an unknown client's secret is compared with, so that it takes as long as a known one.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(cost)).decode()
+        # Of each thread's, how many seconds a hash takes away from whoever waits.
+        self._seconds = (perf_counter() - started) / threads
+        self._room = min(_MAX_ROOM, ceil(_PATIENCE / self._seconds)) if room is None else room
 
     async def hash(self, secret: str) -> HashedSecret:
-        hashed = await anyio.to_thread.run_sync(self._hash, secret, limiter=self._threads)
-        return HashedSecret(hashed, tag_of(secret))
+        salt = bcrypt.gensalt(self.cost)
+        hashed = await self._in_turn(lambda: bcrypt.hashpw(secret.encode(), salt))
+        return HashedSecret(hashed.decode(), tag_of(secret))
 
     async def matches(self, secret: str, secret_hash: str | None) -> bool:
         """Whether the secret is the hashed one; None stands for no such client, and never matches.
 
-        A secret of more than 72 bytes is refused before hashing.
+        What `may_be_secret` refuses is refused here without hashing.
         """
-        presented = secret.encode("utf-8", "surrogatepass")
-        if len(presented) > MAX_SECRET_BYTES or b"\0" in presented:
+        if not may_be_secret(secret):
             return False
-        same = await anyio.to_thread.run_sync(
-            bcrypt.checkpw, presented, (secret_hash or self._decoy).encode(), limiter=self._threads
-        )
+        presented = secret.encode("utf-8", "surrogatepass")
+        compared = (secret_hash or self._decoy).encode()
+        same = await self._in_turn(lambda: bcrypt.checkpw(presented, compared))
         return same and secret_hash is not None
 
-    def _hash(self, secret: str) -> str:
-        return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(self._cost)).decode()
+    def is_outdated(self, secret_hash: str) -> bool:
+        """Whether the hash is cheaper than a new one would be."""
+        found = _COST.match(secret_hash)
+        return found is not None and int(found[1]) < self.cost
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Whoever is cancelled while it waits gives its place up; a hash that has begun is let end
+        first, so that no more than `threads` ever run."""
+        waiting = self._threads.statistics().tasks_waiting
+        if waiting >= self._room:
+            raise Unavailable(
+                "too many secrets are being hashed", max(1, ceil(waiting * self._seconds))
+            )
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)
+
+
+def _usable_cpus() -> int:
+    # Not on every platform.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 
-from db.errors import Denied, Forbidden, Refused, Unavailable
+from db.errors import Denied, Forbidden, Refused, Throttled, Unavailable
 from db.log import log_fault
 from gateway.graphql.scalars import Malformed
 
@@ -53,9 +53,10 @@ def plain_entry(message: str, code: str, request_id: str) -> dict[str, Any]:
 
 
 def retry_after(errors: Iterable[GraphQLError]) -> int | None:
-    """How many seconds to wait, when a store could not be reached."""
+    """How many seconds to wait, when a store could not be reached or too much was asked."""
+    late = (Throttled, Unavailable)
     return max(
-        (cause.retry_after for cause in map(_cause, errors) if isinstance(cause, Unavailable)),
+        (cause.retry_after for cause in map(_cause, errors) if isinstance(cause, late)),
         default=None,
     )
 
@@ -72,6 +73,8 @@ def _told(error: GraphQLError) -> tuple[str, dict[str, Any]]:
             return cause.message, {"code": cause.code, "scope": scope}
         case Denied():
             return cause.message, {"code": cause.code}
+        case Throttled():
+            return cause.message, {"code": cause.code, "retryAfter": cause.retry_after}
         case Unavailable():
             _log.warning("unavailable", reason=cause.message)
             return cause.message, {"code": cause.code, "retryAfter": cause.retry_after}

@@ -3,7 +3,7 @@
 A refusal says the same whatever the reason was: an unknown client, a wrong secret, a suspended
 agent and another tenant's client get the same bytes.
 
-Sources: RFC 6749 §5.2, RFC 6750 §3, RFC 7009 §2.2.1, RFC 8707 §2.
+Sources: RFC 6749 §5.2, RFC 6750 §3, RFC 7009 §2.2.1, RFC 8707 §2, RFC 6585 §4.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from db.errors import (
     InvalidClient,
     InvalidScope,
     InvalidTarget,
+    Throttled,
     Unauthenticated,
     Unavailable,
 )
@@ -106,6 +107,14 @@ def _translated(fault: Exception) -> OAuthError:
         case BodyTooSlow():
             closing = [(b"connection", b"close")]
             return OAuthError("invalid_request", "the body did not arrive in time", 408, closing)
+        case Throttled():
+            return OAuthError(
+                # RFC 6749 has no word for it, and leaves room for others (§8.5).
+                "too_many_requests",
+                "too many requests, or too many that failed; repeat this one later",
+                429,
+                [(b"retry-after", b"%d" % fault.retry_after)],
+            )
         case Unavailable():
             _log.warning("unavailable", reason=fault.message)
             return OAuthError(

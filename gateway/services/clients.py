@@ -1,17 +1,18 @@
 """Clients: authenticated by what they present, whichever way it came.
 
 `auth.failed` changes nothing, so its event goes to the trail by itself; it is committed before the
-answer is given.
+answer is given. Of those who are refused unheard, because too many have failed, it says so once a
+minute: nobody can fill the trail by being refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from typing import NoReturn
 from uuid import UUID
 
 from db.contract import Storage
-from db.errors import InvalidClient
+from db.errors import InvalidClient, Throttled
 from db.records import (
     NIL_AGENT,
     AuditAction,
@@ -22,6 +23,7 @@ from db.records import (
     Tenant,
 )
 from gateway.auth.assertions import AssertionAuthenticator
+from gateway.auth.attempts import Attempt, LoginAttempts
 from gateway.auth.clients import ClientAuthenticator, ClientSecret, KnownClient, RefusedClient
 from gateway.auth.principal import AgentPrincipal
 from gateway.auth.unproven import ClientAssertion
@@ -34,10 +36,12 @@ class ClientService:
         storage: Storage,
         clients: ClientAuthenticator,
         assertions: AssertionAuthenticator,
+        attempts: LoginAttempts,
     ) -> None:
         self._storage = storage
         self._clients = clients
         self._assertions = assertions
+        self._attempts = attempts
 
     async def authenticate(
         self, call: Call, tenant: Tenant | None, proof: ClientSecret | ClientAssertion
@@ -45,17 +49,16 @@ class ClientService:
         """The call as made by that client, whose scope is all that the agent may do.
 
         Raises InvalidClient, the same for every reason; `auth.failed` has been written then, if
-        there is a tenant to write it to.
+        there is a tenant to write it to. Raises Throttled after too many failures, and Unavailable.
         """
-        if tenant is None:
-            await self._nobody(proof)
-            raise InvalidClient
-        client = await self._who(tenant, proof, call.now)
-        if isinstance(client, RefusedClient):
-            event = _auth_failed(call, client, proof.client_id)
-            await self._storage.trail.append(tenant.prefix, event)
-            raise InvalidClient
+        slug = "" if tenant is None else tenant.slug
+        with self._attempts.by(slug, proof.client_id, call.ip_address) as attempt:
+            client = await self._who(call, tenant, proof, attempt)
+            if isinstance(client, RefusedClient):
+                await self._refuse(call, tenant, client, proof, attempt)
+        assert tenant is not None, "nobody is known there"
         agent, credential = client.agent, client.credential
+        self._storage.trail.used(tenant.prefix, credential, call.now)
         principal = AgentPrincipal(
             tenant,
             agent.agent_id,
@@ -66,18 +69,46 @@ class ClientService:
         )
         return call.by(principal), client
 
-    async def _nobody(self, proof: ClientSecret | ClientAssertion) -> None:
-        if isinstance(proof, ClientAssertion):
-            self._assertions.nobody(proof)
-        else:
-            await self._clients.nobody(proof.secret)
+    async def close(self) -> None:
+        await self._clients.close()
 
     async def _who(
-        self, tenant: Tenant, proof: ClientSecret | ClientAssertion, now: datetime
+        self,
+        call: Call,
+        tenant: Tenant | None,
+        proof: ClientSecret | ClientAssertion,
+        attempt: Attempt,
     ) -> KnownClient | RefusedClient:
-        if isinstance(proof, ClientAssertion):
-            return await self._assertions.by_assertion(tenant, proof, now)
-        return await self._clients.by_secret(tenant, proof, now)
+        if isinstance(proof, ClientSecret):
+            if tenant is None:
+                return await self._clients.nobody(proof.secret, attempt, call.now)
+            return await self._clients.by_secret(tenant, proof, attempt, call.now)
+        if tenant is None:
+            self._assertions.nobody(proof)
+            return RefusedClient(None, "unknown_client")
+        client = await self._assertions.by_assertion(tenant, proof, call.now)
+        # A signature is cheap to look at, so only those that are wrong are held to a budget.
+        if isinstance(client, RefusedClient) and (wait := await attempt.begin(call.now)):
+            return RefusedClient(client.agent_id, "throttled", wait)
+        return client
+
+    async def _refuse(
+        self,
+        call: Call,
+        tenant: Tenant | None,
+        client: RefusedClient,
+        proof: ClientSecret | ClientAssertion,
+        attempt: Attempt,
+    ) -> NoReturn:
+        said = not client.wait or await attempt.is_news(call.now)
+        if not client.wait:
+            await attempt.failed(call.now)
+        if tenant is not None and said:
+            event = _auth_failed(call, client, proof.client_id)
+            await self._storage.trail.append(tenant.prefix, event)
+        if client.wait:
+            raise Throttled("too many logins have failed; try again later", client.wait)
+        raise InvalidClient
 
 
 def _auth_failed(call: Call, refused: RefusedClient, presented: str) -> AuditEvent:

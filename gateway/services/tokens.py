@@ -25,6 +25,7 @@ from gateway.auth.authenticate import Authenticator
 from gateway.auth.clients import KnownClient
 from gateway.auth.tokens import Claims, IssuedToken, TokenAuthority
 from gateway.services.call import Call
+from gateway.services.rate import RateLimit
 
 READ, WRITE = "tokens:read", "tokens:write"
 _ANY_AUDIENCE = ""
@@ -49,11 +50,13 @@ class TokenService:
         authority: TokenAuthority,
         authenticator: Authenticator,
         revocations: Revocations,
+        rate: RateLimit,
     ) -> None:
         self._storage = storage
         self._authority = authority
         self._authenticator = authenticator
         self._revocations = revocations
+        self._rate = rate
 
     async def issue(
         self, call: Call, client: KnownClient, scope: str | None, resources: Sequence[str] = ()
@@ -61,9 +64,11 @@ class TokenService:
         """A token for a client that has just been authenticated; without `scope`, all it may have.
 
         A refusal has its event too: the secret was right, and that should not go unseen.
-        Raises InvalidScope, InvalidTarget. Source: RFC 6749 §4.4, RFC 8707 §2, RFC 9068 §2.
+        Raises InvalidScope, InvalidTarget, Throttled.
+        Source: RFC 6749 §4.4, RFC 8707 §2, RFC 9068 §2.
         """
         tenant = call.tenant
+        await self._rate.require(call)
         try:
             granted = _granted(client.agent, scope)
             audience = _audience(tenant, self._authority.issuer(tenant.slug), resources)
@@ -91,7 +96,9 @@ class TokenService:
         return token
 
     async def introspect(self, call: Call, token: str) -> Introspection:
-        """What the caller may know of a token: its own, or with `tokens:read` its tenant's."""
+        """What the caller may know of a token: its own, or with `tokens:read` its tenant's.
+        Raises Throttled."""
+        await self._rate.require(call)
         claims = await self._verified(call, token)
         if claims is not None and not (
             self._may(call, claims, READ)
@@ -110,9 +117,11 @@ class TokenService:
     async def revoke(self, call: Call, token: str) -> None:
         """Refused from now on, everywhere. What is no live token of this tenant is left alone.
 
-        Raises Forbidden for another client's token without `tokens:write`, and Unavailable while
-        not everybody knows of a revocation that was made; repeat it. Source: RFC 7009 §2.
+        Raises Forbidden for another client's token without `tokens:write`, Throttled, and
+        Unavailable while not everybody knows of a revocation that was made; repeat it.
+        Source: RFC 7009 §2.
         """
+        await self._rate.require(call)
         claims = await self._verified(call, token)
         if claims is None:
             return
