@@ -79,7 +79,11 @@ class AgentFilter:
 @dataclass(frozen=True, slots=True)
 class CredentialFilter:
     """`replaced`: whether a rotation has made a successor. One that was never used is in no span of
-    `last_used_at` but the one that does not restrict."""
+    `last_used_at` but the one that does not restrict.
+
+    These two have no index. They are asked for now and then (measured on 200,000 rows: 26 ms), and
+    an index of last uses would make every login dearer.
+    """
 
     client_id: UUID | None = None
     status: tuple[CredentialStatus, ...] | None = None

@@ -17,13 +17,16 @@ Snapshot: TypeAlias = Mapping[str, frozenset[str]]
 _MINE = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _CLASS = f"pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND {_MINE}"
 
-# Order of columns counts: it is what a COPY or an INSERT without names relies on.
+# Order of columns counts: it is what a COPY or an INSERT without names relies on. Numbers do not:
+# that of a column which was taken back is not given again.
 SHAPE = {
     "tables": f"""
         SELECT c.relname || coalesce(' BY ' || pg_get_partkeydef(c.oid), '')
         FROM {_CLASS} WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition""",
     "columns": f"""
-        SELECT concat_ws(' ', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
+        SELECT concat_ws(' ', c.relname,
+            row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum),
+            a.attname, format_type(a.atttypid, a.atttypmod),
             CASE WHEN a.attnotnull THEN 'NOT NULL' END,
             'DEFAULT ' || pg_get_expr(d.adbin, d.adrelid),
             'IDENTITY ' || nullif(a.attidentity::text, ''),

@@ -41,6 +41,8 @@ COLUMNS: dict[str, list[tuple[str, str, bool, str | None]]] = {
         ("composite_score", "smallint", False, "0"),
         ("governance_level", "smallint", False, "0"),
         ("token_generation", "integer", False, "0"),
+        ("kill_switched_at", WHEN, True, None),
+        ("kill_switch_reason", "text", True, None),
     ],
     "credentials": [
         ("credential_id", "uuid", False, None),
@@ -52,6 +54,9 @@ COLUMNS: dict[str, list[tuple[str, str, bool, str | None]]] = {
         ("revoked_at", WHEN, True, None),
         ("label", "character varying(64)", True, None),
         ("last_used_at", WHEN, True, None),
+        ("secret_tag", "character varying(8)", True, None),
+        ("public_key", "jsonb", True, None),
+        ("replaced_by", "uuid", True, None),
     ],
     "audit_events": [
         ("event_id", "uuid", False, None),
@@ -73,7 +78,8 @@ COLUMNS: dict[str, list[tuple[str, str, bool, str | None]]] = {
     ],
 }
 
-# Index → whether it is UNIQUE, and what it is on. Added to them: where, and when, tokens were cut.
+# Index → whether it is UNIQUE, and what it is on. Added to them: where, and when, tokens were cut,
+# and which credentials are to end.
 INDEXES = {
     "agents": {
         "acme_agents_pkey": (True, "agent_id"),
@@ -90,6 +96,10 @@ INDEXES = {
         "acme_idx_credentials_status": (False, "status"),
         "acme_idx_credentials_created_at": (False, "created_at DESC"),
         "acme_idx_credentials_revoked_at": (False, "revoked_at WHERE (revoked_at IS NOT NULL)"),
+        "acme_idx_credentials_expires_at": (
+            False,
+            "expires_at WHERE (((status)::text = 'active'::text) AND (expires_at IS NOT NULL))",
+        ),
     },
     "audit_events": {
         "acme_audit_events_pkey": (True, "event_id"),
