@@ -22,6 +22,8 @@ from db.filters import AuditEventFilter
 from db.namespace import TenantPrefix
 from db.pages import MAX_PAGE, PageRequest
 from db.records import Agent, AgentType, AuditAction, AuditEvent, DeploymentEnv
+from db.revocations import open_cache
+from db.work import JobName
 from gateway.app import create_app
 from gateway.auth.principal import Operator, Principal
 from gateway.auth.secrets import SecretHasher
@@ -31,6 +33,7 @@ from gateway.settings import GatewaySettings
 from gateway.wiring import Gateway
 from tests.prompt import PromptQueue
 from tests.servers.databases import Database
+from tests.workers.harness import perform
 
 OPERATOR_TOKEN = "the-operator-of-this-suite-and-nobody-else"
 KEY_ENCRYPTION_SECRET = "what-opens-the-signing-keys-of-this-suite"
@@ -132,6 +135,17 @@ class RunningGateway:
         return self.call(
             await self.gateway.authenticator.bearer([f"Bearer {token}"], self.clock.now)
         )
+
+    async def warm_up(self) -> None:
+        """As a worker does: from now on the cache is believed about what it has not heard of."""
+        cache = open_cache(self.gateway.settings.redis_url)
+        try:
+            storage, settings = self.gateway.storage, self.gateway.settings
+            job = JobName.WARM_REVOCATIONS
+            await perform(storage, settings, job, self.clock.now, cache=cache)
+        finally:
+            await cache.close()
+        assert await self.gateway.revocations.is_warm()
 
     async def agent(self, client: Client) -> Agent:
         """The client's record as it is stored."""
