@@ -15,6 +15,7 @@ RESPONSE_JSON = "application/graphql-response+json"
 
 AGENT = "agentId email status"
 CREDENTIAL = "credentialId clientId label status expiresAt revokedAt"
+SIGNING_KEY = "kid algorithm status createdAt changedAt readyAt"
 TENANT = "slug status statusReason removesAt"
 # What is asked of each mutation when it succeeds.
 SUCCESSES = {
@@ -26,6 +27,8 @@ SUCCESSES = {
     "suspendAgent": f"... on AgentSuspended {{ agent {{ {AGENT} }} }}",
     "reactivateAgent": f"... on AgentReactivated {{ agent {{ {AGENT} }} }}",
     "decommissionAgent": f"... on AgentDecommissioned {{ agent {{ {AGENT} }} }}",
+    "engageKillSwitch": "... on KillSwitchEngaged { slug agentId killSwitch { engagedAt reason } }",
+    "releaseKillSwitch": "... on KillSwitchReleased { slug agentId }",
     "generateCredential": f"""... on CredentialGenerated {{
         credential {{ {CREDENTIAL} }} clientId clientSecret }}""",
     "rotateCredential": f"""... on CredentialRotated {{
@@ -43,6 +46,9 @@ SUCCESSES = {
     "removeTenant": f"... on TenantRemovalRequested {{ tenant {{ {TENANT} }} }}",
     "resetTenantAdministrator": f"""... on TenantAdministratorReset {{
         tenant {{ {TENANT} }} clientId clientSecret }}""",
+    "publishSigningKey": f"... on SigningKeyPublished {{ signingKey {{ {SIGNING_KEY} }} }}",
+    "activateSigningKey": f"... on SigningKeyActivated {{ signingKey {{ {SIGNING_KEY} }} }}",
+    "retireSigningKey": f"... on SigningKeyRetired {{ signingKey {{ {SIGNING_KEY} }} }}",
     "runJob": "... on JobQueued { work { key state tenant } }",
 }
 
