@@ -1,16 +1,16 @@
 """The nouns, as frozen records, with the specification's exact words.
 
-A record read with only some of its fields (`partial`) has those and no others: touching another
+A record read with only some of its fields (`db.fields`) has those and no others: touching another
 raises AttributeError, so that a field forgotten in a query cannot pass for an empty one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 from uuid import UUID
 
 from db.namespace import TenantPrefix
@@ -340,23 +340,3 @@ class Standing:
             and not self.credential.was_cut
         )
 
-
-class _Fields(Protocol):
-    """Any of the dataclasses above, and those of `db.work`."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-
-Record = TypeVar("Record", bound=_Fields)
-
-
-def partial(kind: type[Record], names: Iterable[str], values: Iterable[object]) -> Record:
-    """A record that holds `names` alone."""
-    record = object.__new__(kind)
-    for name, value in zip(names, values, strict=True):
-        object.__setattr__(record, name, value)
-    return record
-
-
-def field_names(kind: type[Record]) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))

@@ -22,9 +22,10 @@ import msgspec
 
 from db.contract import Storage, TenantReader
 from db.errors import Misconfigured, TenantNotProvisioned
+from db.fields import field_names
 from db.filters import AgentOrder
 from db.pages import MAX_PAGE, Page, PageRequest
-from db.records import Agent, AuditEvent, Credential, Revocation, Tenant, field_names
+from db.records import Agent, AuditEvent, Credential, Revocation, Tenant
 from db.removal import ExportFile
 from db.upkeep import Advance
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from db.contract import Wanted
+from db.fields import Record, field_names, partial
 from db.records import (
     JSON,
     Agent,
@@ -19,10 +20,7 @@ from db.records import (
     Credential,
     IdempotencyKey,
     OperatorEvent,
-    Record,
     Tenant,
-    field_names,
-    partial,
 )
 from db.work import Work
 

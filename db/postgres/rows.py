@@ -10,6 +10,7 @@ from sqlalchemy import Column, Table
 
 from db import tables
 from db.contract import Wanted
+from db.fields import Record, field_names, partial
 from db.lists import AGENT_KEYS, AUDIT_EVENT_KEYS, CREDENTIAL_KEYS
 from db.records import (
     Agent,
@@ -24,15 +25,12 @@ from db.records import (
     IdempotencyKey,
     OperatorEvent,
     Purge,
-    Record,
     Revocation,
     Severity,
     SigningKey,
     SigningKeyStatus,
     Tenant,
     TenantStatus,
-    field_names,
-    partial,
 )
 from db.work import JobName, Work, WorkState
 

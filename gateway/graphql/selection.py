@@ -14,7 +14,8 @@ from graphql import (
 )
 from strawberry.utils.str_converters import to_snake_case
 
-from db.records import Agent, AuditEvent, Credential, Record, field_names
+from db.fields import Record, field_names
+from db.records import Agent, AuditEvent, Credential
 from gateway.graphql.context import Info
 
 Fragments: TypeAlias = Mapping[str, FragmentDefinitionNode]

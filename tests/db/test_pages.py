@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from db import lists
 from db.errors import InvalidCursor, InvalidInput
+from db.fields import partial
 from db.filters import AgentFilter, AgentOrder, AuditEventFilter, Span, TenantFilter
 from db.namespace import TenantPrefix
 from db.pages import Bounds, Keyset, Page, PageRequest
-from db.records import Agent, AgentStatus, AuditEvent, Tenant, partial
+from db.records import Agent, AgentStatus, AuditEvent, Tenant
 
 ACME = TenantPrefix("acme")
 AT = datetime(2026, 5, 17, 12, 0, 0, 123457, tzinfo=UTC)
