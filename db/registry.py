@@ -134,8 +134,8 @@ class SigningKeyStore(Protocol):
         ...
 
     async def save(self, key: SigningKey) -> None:
-        """Replaces `status` and `changed_at`. Raises NotFound, and InvalidTransition when it would
-        be a second `signing` key."""
+        """Replaces `private_key`, `status` and `changed_at`. Raises NotFound, and
+        InvalidTransition when it would be a second `signing` key."""
         ...
 
 

@@ -112,21 +112,27 @@ class Exchange:
         self,
         status: int,
         body: bytes,
-        content_type: str = JSON,
+        content_type: str | None = JSON,
         headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
+        """Without a `content_type` there is no content, and nothing is said of it."""
         self.status = status
+        content = [] if content_type is None else [
+            (b"content-type", content_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]  # fmt: skip
         await self._send({
             "type": "http.response.start",
             "status": status,
-            "headers": [
-                (b"content-type", content_type.encode()),
-                (b"content-length", b"%d" % len(body)),
-                (b"x-request-id", self.request_id.encode()),
-                *headers,
-            ],
+            "headers": [*content, (b"x-request-id", self.request_id.encode()), *headers],
         })  # fmt: skip
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def has_it(if_none_match: Iterable[str], etag: str) -> bool:
+    """Whether the client keeps what it asks for. Source: RFC 9110 §13.1.2."""
+    kept = [each.strip().removeprefix("W/") for value in if_none_match for each in value.split(",")]
+    return "*" in kept or etag in kept
 
 
 async def serve(

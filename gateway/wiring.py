@@ -14,6 +14,7 @@ from db.backends import open_storage
 from db.budgets import Budgets, open_budgets
 from db.clock import Clock, system_clock
 from db.contract import Storage
+from db.errors import Misconfigured
 from db.revocations import RevocationCache, Revocations, open_cache
 from db.settings import StorageSettings
 from gateway.auth.assertions import AssertionAuthenticator
@@ -29,6 +30,7 @@ from gateway.services.agents import AgentService
 from gateway.services.audit import AuditService
 from gateway.services.clients import ClientService
 from gateway.services.credentials import CredentialService
+from gateway.services.keys import KeyService
 from gateway.services.onboarding import OnboardingService
 from gateway.services.rate import RateLimit
 from gateway.services.tenants import TenantService
@@ -65,6 +67,7 @@ class Gateway:
     tenants: TenantService
     administrators: AdministratorService
     onboarding: OnboardingService
+    keys: KeyService
     work: WorkService
 
     async def close(self) -> None:
@@ -89,6 +92,9 @@ async def assemble(
     Unavailable."""
     if engine is None and not settings.in_memory and settings.migrate_at_start:
         await _migrate(settings, clock())
+    if engine is not None and not (settings.signing_keys or settings.key_encryption_secret):
+        # What is sealed under a secret of this process would keep the next one from starting.
+        raise Misconfigured("an engine needs SIGNING_KEYS, or KEY_ENCRYPTION_SECRET to make them")
     storage = await open_storage(settings, engine)
     try:
         keys = await load_keys(settings, storage, clock())
@@ -141,6 +147,7 @@ async def assemble(
         ),
         administrators=AdministratorService(storage, revocations, hasher),
         onboarding=OnboardingService(storage, hasher, opened),
+        keys=KeyService(storage, revocations, keys),
         work=WorkService(storage, opened, catalogue()),
     )
 

@@ -146,7 +146,9 @@ class MemorySigningKeyStore:
             raise self._life.fail(NotFound("there is no such signing key"))
         if key.status is SigningKeyStatus.SIGNING and self._signing() not in (None, key.kid):
             raise self._life.fail(InvalidTransition("another key signs", ("kid",)))
-        self._changed[key.kid] = replace(first, status=key.status, changed_at=key.changed_at)
+        self._changed[key.kid] = replace(
+            first, private_key=key.private_key, status=key.status, changed_at=key.changed_at
+        )
 
     def keep(self) -> None:
         self._keys.update(self._changed)

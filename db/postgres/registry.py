@@ -53,10 +53,11 @@ _RETIRED_KEYS = _EVERY_KEY.where(
 ).order_by(_BY_KID)
 _KEY = _EVERY_KEY.where(signing_keys.c.kid == bindparam("kid"))
 _HOLD_KEY = _KEY.with_for_update()
+_CHANGES_OF_KEY = ("private_key", "status", "changed_at")
 _SAVE_KEY = (
     update(signing_keys)
     .where(signing_keys.c.kid == bindparam("key"))
-    .values(status=bindparam("status"), changed_at=bindparam("changed_at"))
+    .values({name: bindparam(name) for name in _CHANGES_OF_KEY})
     .returning(signing_keys.c.kid)
 )
 # Without a target it covers the kid and the index that allows one signing key.
@@ -189,7 +190,7 @@ class PostgresSigningKeyStore:
         return SIGNING_KEYS.record(rows[0]) if rows else None
 
     async def save(self, key: SigningKey) -> None:
-        changed = {"key": key.kid, "status": key.status, "changed_at": key.changed_at}
+        changed = {"key": key.kid} | {name: getattr(key, name) for name in _CHANGES_OF_KEY}
         await self._changing.change(_SAVE_KEY, changed, missing="there is no such signing key")
 
 

@@ -20,6 +20,8 @@ AuditAction = records.AuditAction
 AuditOutcome = records.AuditOutcome
 Severity = records.Severity
 TenantStatus = records.TenantStatus
+SigningAlgorithm = records.SigningAlgorithm
+SigningKeyStatus = records.SigningKeyStatus
 JobName = work.JobName
 WorkState = work.WorkState
 
@@ -36,6 +38,11 @@ for _enum, _description in (
     (AuditOutcome, "How it ended; the last five are verdicts on what an agent was about to do."),
     (Severity, "How much attention an event deserves."),
     (TenantStatus, "A tenant is served while it is active, and only then."),
+    (SigningAlgorithm, "What a key signs with; EDDSA is Ed25519, and `EdDSA` in a token's header."),
+    (
+        SigningKeyStatus,
+        "One key signs. What is published verifies, before it signs and after; retired is final.",
+    ),
     (JobName, "What time does; `jobs` says when and why."),
     (
         WorkState,

@@ -11,6 +11,7 @@ from gateway.graphql.agents import AgentMutations, AgentQueries
 from gateway.graphql.audit import AuditQueries
 from gateway.graphql.credentials import CredentialMutations, CredentialQueries
 from gateway.graphql.errors import MEMBERS, TRANSLATORS
+from gateway.graphql.keys import SigningKeyMutations, SigningKeyQueries
 from gateway.graphql.kill_switch import KillSwitchMutations
 from gateway.graphql.nodes import NodeQueries
 from gateway.graphql.onboarding import OnboardingMutations
@@ -22,7 +23,15 @@ from gateway.graphql.work import WorkMutations, WorkQueries
 
 # Fields stand in the order of the bases.
 @strawberry.type
-class Query(NodeQueries, AgentQueries, CredentialQueries, AuditQueries, TenantQueries, WorkQueries):
+class Query(
+    NodeQueries,
+    AgentQueries,
+    CredentialQueries,
+    AuditQueries,
+    TenantQueries,
+    SigningKeyQueries,
+    WorkQueries,
+):
     pass
 
 
@@ -35,6 +44,7 @@ class Mutation(
     OnboardingMutations,
     TenantMutations,
     AdministratorMutations,
+    SigningKeyMutations,
     WorkMutations,
 ):
     pass

@@ -16,9 +16,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Unauthenticated, Unavailable
 from db.records import Tenant
+from gateway.auth.keyring import JWKS_MAX_AGE
 from gateway.auth.principal import AgentPrincipal
 from gateway.auth.tokens import Claims
-from gateway.http import Exchange, serve
+from gateway.http import Exchange, has_it, serve
 from gateway.oauth.errors import (
     NO_STORE,
     Headers,
@@ -43,6 +44,7 @@ _POST = b"POST"
 _GET = b"GET, HEAD"
 _NOTHING = "text/plain"  # an empty body is no JSON
 _PUBLIC: Headers = ((b"cache-control", b"public, max-age=300"),)
+_KEYS: Headers = ((b"cache-control", b"public, max-age=%d" % JWKS_MAX_AGE),)
 
 
 # Mounted, because Litestar finds no ASGI handler at a path with parameters: it looks for the
@@ -143,7 +145,11 @@ async def _jwks(exchange: Exchange, slug: str) -> None:
     await _tenant(exchange, slug)
     # Plain application/json: every reader of key sets takes it, not every one jwk-set+json.
     keys = await exchange.gateway.authority.published(exchange.gateway.clock())
-    await exchange.respond(200, keys.jwks, headers=_PUBLIC)
+    headers = [*_KEYS, (b"etag", keys.etag.encode())]
+    if has_it(exchange.headers(b"if-none-match"), keys.etag):
+        await exchange.respond(304, b"", None, headers)
+    else:
+        await exchange.respond(200, keys.jwks, headers=headers)
 
 
 async def _metadata(exchange: Exchange) -> None:

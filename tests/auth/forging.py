@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -109,6 +110,12 @@ def signature(key: PrivateKey, text: bytes) -> bytes:
             return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
         case ed25519.Ed25519PrivateKey():
             return key.sign(text)
+
+
+def signed_by(token: str) -> str:
+    """The kid that a token's header names."""
+    kid: str = jwt.get_unverified_header(token)["kid"]
+    return kid
 
 
 def signing_input(header: Json | bytes, payload: Json | bytes) -> str:

@@ -41,7 +41,7 @@ async def test_a_key_is_found_by_its_kid_whatever_its_status(storage: Storage) -
             assert await unit.signing_keys.get(unknown) is None
 
 
-async def test_a_key_s_status_changes_and_nothing_else(storage: Storage) -> None:
+async def test_a_key_s_status_and_private_half_change_and_nothing_else(storage: Storage) -> None:
     key, other = new_key(), new_key(status=SIGNING)
     await put_keys(storage, key, other)
     changed = replace(
@@ -55,11 +55,20 @@ async def test_a_key_s_status_changes_and_nothing_else(storage: Storage) -> None
     )
     async with storage.registry_unit() as unit:
         await unit.signing_keys.save(changed)
-        expected = replace(key, status=RETIRED, changed_at=after(5))
+        expected = replace(key, private_key=b"another", status=RETIRED, changed_at=after(5))
         assert await unit.signing_keys.get(key.kid) == expected
         assert await storage.registry.signing_keys.get(key.kid) == key
     assert await storage.registry.signing_keys.get(key.kid) == expected
     assert await storage.registry.signing_keys.get(other.kid) == other
+
+
+async def test_a_private_half_can_be_forgotten(storage: Storage) -> None:
+    key = new_key(private_key=b"\x00sealed")
+    await put_keys(storage, key)
+    gone = replace(key, private_key=b"", status=RETIRED, changed_at=after(1))
+    await save(storage, gone)
+    assert await storage.registry.signing_keys.get(key.kid) == gone
+    assert list(await storage.registry.signing_keys.retired(NOW)) == [gone]
 
 
 async def test_an_unknown_key_is_not_saved(storage: Storage) -> None:

@@ -23,6 +23,8 @@ from graphql.execution import get_directive_values
 
 from db.filters import AuditEventFilter, CredentialFilter
 from db.pages import PageRequest
+from db.records import SigningAlgorithm
+from gateway.auth.principal import Operator
 from tests.gateway import RunningGateway, in_memory
 from tests.graphql.asking import Asking, profile
 
@@ -101,6 +103,7 @@ class Scene:
     subject: str
     credential: str
     token: str
+    key: str
 
     def document(self, field: Field) -> tuple[str, dict[str, Any]]:
         """One that asks for the field with arguments that would do something."""
@@ -118,6 +121,7 @@ class Scene:
             "auditEvents": ("", "{ totalCount nodes { eventId } }"),
             "tenant": ('(slug: "acme")', "{ slug }"),
             "tenants": ("", "{ totalCount nodes { slug } }"),
+            "signingKeys": ("", "{ kid }"),
             "work": ("", "{ totalCount nodes { key } }"),
             "jobs": ("", "{ name }"),
         }[field.name]
@@ -153,6 +157,9 @@ class Scene:
             "reactivateTenant": {"slug": "acme"},
             "removeTenant": {"slug": "acme"},
             "resetTenantAdministrator": {"slug": "acme"},
+            "publishSigningKey": {"algorithm": "ES256"},
+            "activateSigningKey": {"kid": self.key, "immediately": True},
+            "retireSigningKey": {"kid": self.key},
             "runJob": {"job": "ENSURE_AUDIT_PARTITIONS"},
         }[name]
         input_type = name[0].upper() + name[1:] + "Input!"
@@ -174,6 +181,7 @@ class Scene:
                 )
             ).items,
             (await storage.registry.tenants.page(everything)).items,
+            await storage.registry.signing_keys.all(),
             (await storage.registry.operator_events.page(everything)).items,
             (await storage.registry.work.page(everything)).items,
         )
@@ -193,12 +201,15 @@ async def scene(in_memory: RunningGateway) -> Scene:
     subject = await asking.enabled(await asking.registered(email="subject@agents.example"))
     reader = in_memory.gateway.storage.read(admin.prefix)
     [credential] = await reader.credentials.of_client(UUID(subject.client_id), in_memory.clock.now)
+    operator = in_memory.call(Operator())
+    key = await in_memory.gateway.keys.publish(operator, SigningAlgorithm.ES256)
     return Scene(
         asking,
         await asking.by(weak),
         subject.client_id,
         str(credential.credential_id),
         await in_memory.token(subject),
+        key.kid,
     )
 
 
