@@ -14,6 +14,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from db.clock import event_id_floor
+from db.fields import Record
 from db.filters import (
     AgentFilter,
     AuditEventFilter,
@@ -37,7 +38,6 @@ from db.records import (
     DeploymentEnv,
     IdempotencyKey,
     OperatorEvent,
-    Record,
     Revocation,
     Severity,
     SigningKey,
