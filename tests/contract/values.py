@@ -14,7 +14,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from db.clock import event_id_floor
-from db.fields import Record
+from db.fields import Record, field_names
 from db.filters import (
     AgentFilter,
     AuditEventFilter,
@@ -44,7 +44,6 @@ from db.records import (
     SigningKeyStatus,
     Tenant,
     TenantStatus,
-    field_names,
 )
 from db.work import JobName, Work, WorkState, work_key
 from tests.contract.cast import AWKWARD, MICROSECOND, NOW, SECOND
