@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
+from db.cache import RedisRevocations
 from db.cuts import CLOCK_LEEWAY_SECONDS
 from db.errors import (
     CredentialNotActive,
@@ -24,13 +26,16 @@ from db.errors import (
 from db.filters import CredentialFilter
 from db.pages import PageRequest
 from db.records import AuditAction, CredentialStatus
-from db.warmth import LEASE_SECONDS
+from db.warmth import LEASE_SECONDS, MARKER
+from db.work import JobName
+from gateway.auth.principal import Operator
 from gateway.services.call import Call
 from gateway.services.profiles import AgentChanges
 from tests.gateway import Client, RunningGateway, postgres_settings, profile, running
 from tests.servers.databases import Database
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
+from tests.workers.harness import perform
 
 OVER = LEASE_SECONDS + CLOCK_LEEWAY_SECONDS
 
@@ -94,6 +99,17 @@ async def revoke_credential(scene: Scene, call: Call) -> None:
     await scene.gateway.gateway.credentials.revoke(call, credential.credential_id)
 
 
+async def stop_agent(scene: Scene, call: Call) -> None:
+    switch = scene.gateway.gateway.kill_switch
+    await switch.engage(call, "it misbehaves", agent_id=scene.agent_id)
+
+
+async def stop_fleet(scene: Scene, call: Call) -> None:
+    """By the operator, whom it does not cut off."""
+    switch = scene.gateway.gateway.kill_switch
+    await switch.engage(call.by(Operator()), "they misbehave", slug=scene.admin.slug)
+
+
 @dataclass(frozen=True)
 class Cut:
     """What is asked for, its event, and how it is refused once everybody knows that it was done;
@@ -117,6 +133,8 @@ CUTS = {
     "an end": Cut(decommission, AuditAction.AGENT_DECOMMISSIONED, InvalidTransition),
     "a capability": Cut(take_a_capability, AuditAction.AGENT_UPDATED),
     "a credential": Cut(revoke_credential, AuditAction.CREDENTIAL_REVOKED, CredentialNotActive),
+    "a kill switch": Cut(stop_agent, AuditAction.KILL_SWITCH_ENGAGED, InvalidTransition),
+    "the fleet's kill switch": Cut(stop_fleet, AuditAction.KILL_SWITCH_ENGAGED, InvalidTransition),
 }
 
 
@@ -147,7 +165,9 @@ async def test_while_the_cache_is_away_a_cut_is_made_at_once_and_acknowledged_in
     # Asked for four times, and made once.
     assert len(await scene.gateway.trail(scene.admin, cut.event)) == 1
     agent = await scene.gateway.agent(scene.worker)
-    assert agent.token_generation == (name in ("a suspension", "an end", "a capability"))
+    assert agent.token_generation == (
+        name in ("a suspension", "an end", "a capability", "a kill switch")
+    )
 
 
 @pytest.mark.parametrize("name", CUTS)
@@ -224,3 +244,101 @@ async def test_the_endpoint_says_when_to_come_again(scene: Scene) -> None:
     assert answer.headers["retry-after"] == str(OVER)
     scene.gateway.clock.advance(OVER)
     assert (await revoke()).status_code == 200
+
+
+# When only one process has lost the cache.
+
+
+@dataclass
+class Split:
+    """`checker` and a worker have the cache, which is warm; `revoker` never reached it."""
+
+    checker: RunningGateway
+    revoker: RunningGateway
+    admin: Client
+    token: str
+    redis: Redis
+
+    async def revoke(self, seconds: float) -> None:
+        """By the revoker, so long after the beginning."""
+        call = replace(self._call, now=self._call.now + timedelta(seconds=seconds))
+        await self.revoker.gateway.tokens.revoke(call, self.token)
+
+    async def begin(self) -> None:
+        self._call = await self.revoker.as_caller(self.admin)
+
+    async def accepts(self, gateway: RunningGateway) -> bool:
+        authenticator = gateway.gateway.authenticator
+        try:
+            await authenticator.bearer([f"Bearer {self.token}"], gateway.clock.now)
+        except Unauthenticated:
+            return False
+        return True
+
+
+@pytest.fixture
+async def split(
+    empty_database: Database, redis_url: str, redis: Redis, place: Path
+) -> AsyncIterator[Split]:
+    settings = postgres_settings(empty_database, redis_url)
+    lost = postgres_settings(empty_database, f"unix://{place}/nothing.sock")
+    async with running(settings) as checker, running(lost, clock=checker.clock) as revoker:
+        admin = await checker.onboard()
+        await checker.warm_up()
+        made = Split(checker, revoker, admin, await checker.token(admin), redis)
+        await made.begin()
+        yield made
+
+
+async def test_a_process_without_the_cache_acknowledges_nothing_that_another_may_not_know(
+    split: Split,
+) -> None:
+    with pytest.raises(Unavailable) as told:
+        await split.revoke(0)
+    assert told.value.retry_after == OVER
+    # It is committed, and refused where storage is asked. This is why it is not acknowledged:
+    assert not await split.accepts(split.revoker)
+    assert await split.accepts(split.checker)
+
+
+async def test_the_lease_of_a_cache_that_nobody_renews_is_over_before_that_is_acknowledged(
+    split: Split,
+) -> None:
+    with pytest.raises(Unavailable):
+        await split.revoke(0)
+    second, _ = await split.redis.time()
+    assert await split.redis.ttl(MARKER) <= LEASE_SECONDS < OVER
+    # As if that time had passed: by the server's clock, which no test can set.
+    await split.redis.expireat(MARKER, second - 1)
+    for seconds in (1, OVER - 1):
+        with pytest.raises(Unavailable):
+            await split.revoke(seconds)
+    await split.revoke(OVER)
+    assert not await split.accepts(split.checker)
+    assert len(await split.checker.trail(split.admin, AuditAction.TOKEN_REVOKED)) == 1
+
+
+async def test_a_worker_that_renews_the_lease_brings_the_cut_with_it(split: Split) -> None:
+    with pytest.raises(Unavailable):
+        await split.revoke(0)
+    assert await split.accepts(split.checker)
+    gateway, now = split.checker.gateway, split.checker.clock.now
+    cache = RedisRevocations(gateway.settings.redis_url)
+    await perform(gateway.storage, gateway.settings, JobName.TAIL_REVOCATIONS, now, cache=cache)
+    await cache.close()
+    assert await gateway.revocations.is_warm()
+    assert not await split.accepts(split.checker)
+    await split.revoke(OVER)
+    assert not await split.accepts(split.checker)
+
+
+async def test_a_process_that_has_the_cache_acknowledges_at_once_what_the_other_did(
+    split: Split,
+) -> None:
+    with pytest.raises(Unavailable):
+        await split.revoke(0)
+    await split.checker.gateway.tokens.revoke(
+        await split.checker.as_caller(split.admin), split.token
+    )
+    assert not await split.accepts(split.checker)
+    assert not await split.accepts(split.revoker)
