@@ -24,9 +24,9 @@ from math import ceil
 from typing import Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from db.batching import Batched
+from db.cache import GONE
 from db.errors import Unavailable
 from db.namespace import budget_key
 from db.settings import MEMORY
@@ -165,7 +165,7 @@ class RedisBudgets:
             return None
         try:
             told = await self._asked.ask(question)
-        except (RedisError, OSError, Unavailable) as error:
+        except (*GONE, Unavailable) as error:
             if self._silent_until is None:
                 # The address may hold a password: the kind says enough.
                 _log.warning("failures are counted here alone: %s", type(error).__name__)

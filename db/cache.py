@@ -35,6 +35,10 @@ REVOKED = b"1"
 _RAISE_ONE = RAISE + "return raise(KEYS[1], tonumber(ARGV[1]), ARGV[2])"
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
+# How a client tells that its server is gone. The last is uvloop's, for a connection that was closed
+# between two writes, and redis-py lets it through.
+GONE = (RedisError, OSError, RuntimeError)
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -181,7 +185,7 @@ class RedisRevocations:
     async def _ask(self, question: Callable[[Any], Awaitable[T]]) -> T | None:
         try:
             answer = await question(self._redis)
-        except (RedisError, OSError) as error:
+        except GONE as error:
             # What happens while a connection is made is told as the cause of another error.
             silent = isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut)
             self._silent_until = self._monotonic() + _PAUSE if silent else None

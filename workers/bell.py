@@ -7,8 +7,8 @@ from datetime import timedelta
 import msgspec
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
 
+from db.cache import GONE
 from db.clock import Clock
 from db.errors import Misconfigured
 from workers.jobs import of_tenant
@@ -94,7 +94,7 @@ class ArqQueue:
                     _defer_until=now if of_tenant(key) else now - _AHEAD,
                     _expires=timedelta(days=1),
                 )
-        except (RedisError, OSError) as error:
+        except GONE as error:
             self._outage.met(type(error).__name__)
         else:
             self._outage.over()
