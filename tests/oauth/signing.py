@@ -36,7 +36,7 @@ def new_key(algorithm: str) -> Private:
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())
         case "RS256" | "PS256":
-            return rsa_key()
+            return rsa_key(("RS256", "PS256").index(algorithm))
     return ed25519.Ed25519PrivateKey.generate()
 
 

@@ -6,9 +6,24 @@ import pytest
 
 from tests.gateway import PUBLIC_URL, memory_settings, running
 from tests.oauth.asking import GRANT, Asking, error_of, in_body
+from tests.oauth.signing import enrolled, present
 
 JWKS = "/t/acme/.well-known/jwks.json"
 METADATA = "/.well-known/oauth-authorization-server/t/acme"
+METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+ALGORITHMS = ["ES256", "RS256", "PS256", "EdDSA", "Ed25519"]
+
+# RFC 8414 §2, as far as a server without users has use for it.
+REGISTERED = {
+    "issuer", "token_endpoint", "jwks_uri", "scopes_supported", "response_types_supported",
+    "grant_types_supported", "service_documentation",
+    *(f"{endpoint}_endpoint" for endpoint in ("introspection", "revocation")),
+    *(
+        f"{endpoint}_endpoint_auth_{what}_supported"
+        for endpoint in ("token", "introspection", "revocation")
+        for what in ("methods", "signing_alg_values")
+    ),
+}  # fmt: skip
 
 
 async def test_the_key_set_holds_public_halves_alone(stored: Asking) -> None:
@@ -35,18 +50,33 @@ async def test_the_metadata_says_what_the_server_can_do(stored: Asking) -> None:
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "introspection_endpoint_auth_methods_supported": [
-            "client_secret_basic", "client_secret_post", "Bearer",
-        ],
-        "revocation_endpoint_auth_methods_supported": [
-            "client_secret_basic", "client_secret_post",
-        ],
+        "token_endpoint_auth_methods_supported": METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "introspection_endpoint_auth_methods_supported": [*METHODS, "Bearer"],
+        "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "revocation_endpoint_auth_methods_supported": METHODS,
+        "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "scopes_supported": [
             "agents:read", "agents:write", "audit:read", "audit:write",
             "credentials:read", "credentials:write", "tokens:read", "tokens:write",
         ],
     }  # fmt: skip
+
+
+async def test_every_algorithm_that_the_metadata_names_is_taken(asking: Asking) -> None:
+    """And every member is one that is registered for this document."""
+    found = (await asking.running.client.get(METADATA)).json()
+    for algorithm in found["token_endpoint_auth_signing_alg_values_supported"]:
+        signer = await enrolled(asking, algorithm)
+        assert (await present(asking, signer.assertion())).status_code == 200
+    assert not set(found) - REGISTERED
+
+
+async def test_an_empty_list_is_left_out_unless_it_is_required(asking: Asking) -> None:
+    """RFC 8414 §3.2 and §2: there is one such member, and clients look for what is required."""
+    found = (await asking.running.client.get(METADATA)).json()
+    empty = [name for name, value in found.items() if value in ([], None, "")]
+    assert empty == ["response_types_supported"]
 
 
 async def test_a_client_that_follows_the_metadata_gets_a_token_and_revokes_it(

@@ -80,7 +80,8 @@ async def test_a_retention_of_its_own_hides_what_is_older_at_once_and_is_on_reco
     assert await row(gateway) == tenant
     event = (await operator_events(gateway))[0]
     assert (event.action, event.tenant, event.metadata) == (
-        "tenant.updated", "acme", {"displayName": "acme at work", "retentionDays": 1},
+        "tenant.updated", "acme",
+        {"displayName": "acme at work", "retentionDays": 1, "resourceServers": []},
     )  # fmt: skip
     for client, seen in ((acme, 1), (globex, 3)):
         call = await gateway.as_caller(client)
