@@ -28,14 +28,16 @@ Cut = Callable[[RunningGateway, Client, Call], Awaitable[None]]
 async def acts(gateway: RunningGateway, admin: Client) -> dict[str, Act]:
     """Everything that an agent can do that changes something, each on what was made for it."""
     agents, credentials = gateway.gateway.agents, gateway.gateway.credentials
+    switch = gateway.gateway.kill_switch
     call = await gateway.as_caller(admin)
     made = [
         (await agents.register(call, profile(f"a{number}@agents.example", ["a:b"]))).agent_id
-        for number in range(7)
+        for number in range(9)
     ]
     rotated = (await credentials.generate(call, made[5])).credential.credential_id
     revoked = (await credentials.generate(call, made[6])).credential.credential_id
     await agents.suspend(call, made[2])
+    await switch.engage(call, "to begin with", agent_id=made[8])
     return {
         "register": lambda c: agents.register(c, profile("new@agents.example", ["a:b"])),
         "update": lambda c: agents.update(c, made[0], {"owner": "another"}),
@@ -45,6 +47,9 @@ async def acts(gateway: RunningGateway, admin: Client) -> dict[str, Act]:
         "generate": lambda c: credentials.generate(c, made[4]),
         "rotate": lambda c: credentials.rotate(c, rotated),
         "revoke": lambda c: credentials.revoke(c, revoked),
+        "stop": lambda c: switch.engage(c, "it misbehaves", agent_id=made[7]),
+        "stop all": lambda c: switch.engage(c, "they misbehave"),
+        "release": lambda c: switch.release(c, agent_id=made[8]),
     }
 
 
@@ -70,6 +75,23 @@ async def narrowed(gateway: RunningGateway, admin: Client, caller: Call) -> None
     await gateway.gateway.agents.update(call, caller.agent.agent_id, fewer)
 
 
+async def stopped(gateway: RunningGateway, admin: Client, caller: Call) -> None:
+    call = await gateway.as_caller(admin)
+    await gateway.gateway.kill_switch.engage(call, "enough", agent_id=caller.agent.agent_id)
+
+
+async def stopped_and_released(gateway: RunningGateway, admin: Client, caller: Call) -> None:
+    await stopped(gateway, admin, caller)
+    call = await gateway.as_caller(admin)
+    await gateway.gateway.kill_switch.release(call, agent_id=caller.agent.agent_id)
+
+
+async def of_a_fleet_that_was_stopped(gateway: RunningGateway, admin: Client, caller: Call) -> None:
+    switch, operator = gateway.gateway.kill_switch, gateway.call(Operator())
+    await switch.engage(operator, "enough", slug=admin.slug)
+    await switch.release(operator, slug=admin.slug)
+
+
 async def of_a_tenant_that_was_suspended(
     gateway: RunningGateway, admin: Client, caller: Call
 ) -> None:
@@ -80,7 +102,19 @@ async def of_a_tenant_that_was_suspended(
 
 @pytest.mark.parametrize(
     "act",
-    ["register", "update", "suspend", "reactivate", "decommission", "generate", "rotate", "revoke"],
+    [
+        "register",
+        "update",
+        "suspend",
+        "reactivate",
+        "decommission",
+        "generate",
+        "rotate",
+        "revoke",
+        "stop",
+        "stop all",
+        "release",
+    ],
 )
 @pytest.mark.parametrize(
     "cut",
@@ -89,6 +123,9 @@ async def of_a_tenant_that_was_suspended(
         cut_and_brought_back,
         robbed_of_its_credential,
         narrowed,
+        stopped,
+        stopped_and_released,
+        of_a_fleet_that_was_stopped,
         of_a_tenant_that_was_suspended,
     ],
 )
