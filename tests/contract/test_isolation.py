@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.contract import Storage, TenantReader, UnitOfWork
+from db.contract import Storage, TenantReader, Trail, UnitOfWork
 from db.cuts import LEAST_ID, CutKind
 from db.errors import InvalidCursor, NotFound
 from db.filters import AuditEventFilter, CredentialFilter
@@ -100,11 +100,12 @@ def methods(side: type) -> Iterator[str]:
                     yield f"{side.__name__}.{noun}.{name}"
 
 
-METHODS = [*methods(TenantReader), *methods(UnitOfWork)]
+METHODS = [*methods(TenantReader), *methods(UnitOfWork), "Trail.append", "Trail.used"]
 
 
 def test_every_method_of_the_contract_has_a_probe() -> None:
     assert len(METHODS) > 20
+    assert {name for name in vars(Trail) if not name.startswith("_")} == {"append", "used"}
     assert sorted(PROBES) == sorted(METHODS)
 
 
@@ -387,3 +388,19 @@ async def _(theirs: Theirs) -> None:
     async with theirs.storage.unit(GLOBEX) as unit:
         assert await unit.revocations.add(replace(theirs.revocation, expires_at=after(1))) is True
     assert await theirs.mine.revocations.contains(theirs.revocation.jti)
+
+
+@probe("Trail.append")
+async def _(theirs: Theirs) -> None:
+    own = replace(theirs.event, agent_id=uuid4(), metadata={"tenant": "globex"})
+    await theirs.storage.trail.append(GLOBEX, own)
+    assert await theirs.mine.audit.get(own.event_id, NOW) == own
+
+
+@probe("Trail.used")
+async def _(theirs: Theirs) -> None:
+    [own] = await items(theirs.mine.credentials.page)
+    theirs.storage.trail.used(GLOBEX, theirs.credential, NOW)
+    theirs.storage.trail.used(GLOBEX, own, NOW)
+    await theirs.storage.close()
+    assert await theirs.mine.credentials.get(own.credential_id) == replace(own, last_used_at=NOW)
