@@ -75,6 +75,20 @@ async def test_pages_within_a_page_take_one_statement_for_each_noun(
     assert len([each for each in made if "audit_events" in each]) == 1
 
 
+async def test_what_has_replaced_the_credentials_of_a_page_is_one_statement(
+    many: Asking, sent: Sent
+) -> None:
+    listed = await many.data("{ credentials { nodes { credentialId } } }")
+    for each in listed["credentials"]["nodes"]:
+        input = {"credentialId": each["credentialId"], "overlapSeconds": 60}
+        await many.change("rotateCredential", input)
+    document = "{ credentials(filter: {replaced: true}) { nodes { replacedBy { label } } } }"
+    made = await statements(many, sent, document)
+    assert len(listed["credentials"]["nodes"]) == 6
+    assert len(made) == 2
+    assert columns(made[1]) == {"credential_id", "client_id", "created_at", "label"}
+
+
 async def test_the_agents_behind_a_page_of_the_trail_are_one_statement(
     many: Asking, sent: Sent
 ) -> None:
