@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from gateway.auth.unproven import ClientAssertion
 from gateway.oauth.errors import invalid_client, invalid_request
 from gateway.oauth.forms import Form, Malformed, decode, printable
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -54,6 +56,8 @@ def proof_of(
                 raise invalid_request("client_id is not the one in the Authorization header")
             return proof
         case "bearer":
+            if not _TOKEN.fullmatch(credentials):
+                raise invalid_request("a bearer token follows its scheme after one blank")
             return BearerToken(authorization[0], client_id)
     raise invalid_client()
 

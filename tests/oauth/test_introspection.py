@@ -177,9 +177,8 @@ class TestByBearerToken:
         assert "Bearer" in answer.headers["www-authenticate"]
 
     @pytest.mark.parametrize(
-        "bad", ["Bearer x", "Bearer", "Bearer ", "Bearer  {token}", "Bearer {token}=",
-                "Bearer {token}, Bearer {token}", "Bearer " + OPERATOR_TOKEN]
-    )  # fmt: skip
+        "bad", ["Bearer x", "Bearer {token}=", "Bearer {token}x", "Bearer " + OPERATOR_TOKEN]
+    )
     @pytest.mark.parametrize("endpoint", ["introspect", "revoke"])
     async def test_a_bad_one_is_refused_with_the_challenge(
         self, asking: Asking, endpoint: str, bad: str
@@ -193,6 +192,39 @@ class TestByBearerToken:
         assert (
             answer.headers["www-authenticate"] == 'Bearer realm="agentidp", error="invalid_token"'
         )
+        assert await asking.active(token)
+
+    @pytest.mark.parametrize(
+        "malformed", ["Bearer", "Bearer ", "Bearer  {token}", "Bearer {token} ", "Bearer\t{token}",
+                      "Bearer {token}, Bearer {token}", "Bearer {token} x", "Bearer \"{token}\"",
+                      "Bearer token={token}"]
+    )  # fmt: skip
+    @pytest.mark.parametrize("endpoint", ["introspect", "revoke"])
+    async def test_a_malformed_header_is_no_token_at_all(
+        self, asking: Asking, endpoint: str, malformed: str
+    ) -> None:
+        """RFC 6750 §3.1 tells a request that is malformed from a token that is not accepted. Its
+        grammar would allow more blanks than one; here there is one spelling."""
+        token = await asking.running.token(asking.admin)
+        answer = await asking.post(
+            endpoint, {"token": token}, authorization=malformed.format(token=token)
+        )
+        status = (401, "invalid_client") if "\t" in malformed else (400, "invalid_request")
+        assert error_of(answer) == status
+        assert await asking.active(token)
+
+    @pytest.mark.parametrize("endpoint", ["introspect", "revoke"])
+    async def test_one_in_the_uri_or_in_the_body_is_not_read(
+        self, asking: Asking, endpoint: str
+    ) -> None:
+        """Of RFC 6750 §2 the header alone: URIs are written to logs, and bodies are the client's
+        own. So nobody has proved anything."""
+        token = await asking.running.token(asking.admin)
+        for form, query in (({}, f"?access_token={token}"), ({"access_token": token}, "")):
+            answer = await asking.post(
+                endpoint, {"token": token, **form}, authorization=None, query=query
+            )
+            assert error_of(answer) == (401, "invalid_client")
         assert await asking.active(token)
 
     async def test_a_revoked_one_is_refused(self, stored: Asking) -> None:
