@@ -49,37 +49,44 @@ class Ingest:
         self._begin = (
             f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {patience_ms}"
         )
-        self._kept: AsyncConnection | None = None
+        self._kept: tuple[AsyncConnection, Driver] | None = None
 
     async def append(self, parts: Parts) -> None:
         """Returns after COMMIT. Raises Lost, another Outage, and PartRefused."""
         with translated(None):
-            connection = self._kept or await self._engine.connect()
+            connection, driver = self._kept or await self._connected()
             self._kept = None
             fit = False
             try:
-                driver = await driver_of(connection)
-                try:
-                    await self._run(driver, parts)
-                except PartRefused:
+                await self._run(driver, parts)
+                fit = True
+            except PartRefused:
+                with suppress(Exception):
                     await driver.execute("ROLLBACK")
                     fit = True
-                    raise
-                fit = True
+                raise
             finally:
                 if fit:
-                    self._kept = connection
+                    self._kept = connection, driver
                 else:
                     # In the middle of something: nobody is to go on from there.
-                    with suppress(Exception):
-                        await connection.invalidate()
-                        await connection.close()
+                    await _throw_away(connection)
 
     async def rest(self) -> None:
         if self._kept is not None:
-            kept, self._kept = self._kept, None
+            (connection, _), self._kept = self._kept, None
             with suppress(Exception):
-                await kept.close()
+                await connection.close()
+
+    async def _connected(self) -> tuple[AsyncConnection, Driver]:
+        """Passes over those in the pool that a restarted server has closed: not every engine that
+        was handed over does."""
+        while True:
+            connection = await self._engine.connect()
+            driver = await driver_of(connection)
+            if not driver.is_closed():
+                return connection, driver
+            await _throw_away(connection)
 
     async def _run(self, driver: Driver, parts: Parts) -> None:
         try:
@@ -105,3 +112,9 @@ async def _append(driver: Driver, tenant: TenantPrefix, rows: Sequence[Row]) -> 
         if driver.is_closed():
             raise
         raise PartRefused(tenant, error) from None
+
+
+async def _throw_away(connection: AsyncConnection) -> None:
+    with suppress(Exception):
+        await connection.invalidate()
+        await connection.close()
