@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,10 +23,12 @@ __all__ = ["backend", "gateway"]
 SCHEMA = build_schema((Path(__file__).parents[2] / "schema.graphql").read_text())
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 A = AuditAction
-SEED = {
+# The seed's words, and those of the kill switch.
+WORDS = {
     A.AGENT_CREATED, A.AGENT_UPDATED, A.AGENT_DECOMMISSIONED, A.AGENT_SUSPENDED,
     A.AGENT_REACTIVATED, A.TOKEN_ISSUED, A.TOKEN_REVOKED, A.TOKEN_INTROSPECTED,
     A.CREDENTIAL_GENERATED, A.CREDENTIAL_ROTATED, A.CREDENTIAL_REVOKED, A.AUTH_FAILED,
+    A.KILL_SWITCH_ENGAGED, A.KILL_SWITCH_RELEASED,
 }  # fmt: skip
 
 
@@ -46,6 +48,8 @@ TABLE = {
     "reactivateAgent": Writes((A.AGENT_REACTIVATED,)),
     # With each of its credentials, of which there is one here.
     "decommissionAgent": Writes((A.AGENT_DECOMMISSIONED, A.CREDENTIAL_REVOKED)),
+    "engageKillSwitch": Writes((A.KILL_SWITCH_ENGAGED,)),
+    "releaseKillSwitch": Writes((A.KILL_SWITCH_RELEASED,)),
     "generateCredential": Writes((A.CREDENTIAL_GENERATED,)),
     "rotateCredential": Writes((A.CREDENTIAL_ROTATED,)),
     "revokeCredential": Writes((A.CREDENTIAL_REVOKED,)),
@@ -67,6 +71,8 @@ WRITERS = {
     A.CREDENTIAL_ROTATED: {"rotateCredential"},
     A.CREDENTIAL_REVOKED: {"revokeCredential", "decommissionAgent"},
     A.AUTH_FAILED: {"issueToken"},
+    A.KILL_SWITCH_ENGAGED: {"engageKillSwitch"},
+    A.KILL_SWITCH_RELEASED: {"releaseKillSwitch"},
 }
 
 
@@ -84,7 +90,7 @@ def test_every_mutation_of_a_tenant_s_callers_is_in_the_table() -> None:
 
 
 def test_each_word_of_the_specification_is_written_by_the_mutations_that_are_said_to() -> None:
-    assert set(WRITERS) == SEED
+    assert set(WRITERS) == WORDS
     for action in AuditAction:
         writers = {name for name, w in TABLE.items() if action in (*w.done, *w.refused)}
         assert writers == WRITERS.get(action, set()), action
@@ -122,6 +128,8 @@ class Fresh:
             "suspendAgent": agent,
             "reactivateAgent": agent,
             "decommissionAgent": agent,
+            "engageKillSwitch": agent | {"reason": "it misbehaves"},
+            "releaseKillSwitch": agent,
             "generateCredential": agent,
             "rotateCredential": credential,
             "revokeCredential": credential,
@@ -138,6 +146,7 @@ class Fresh:
         inputs: dict[str, Mapping[str, Any]] = {
             "registerAgent": profile(),
             "registerAgents": {"agents": [profile(), profile(email="nope")]},
+            "engageKillSwitch": {"agentId": UNKNOWN, "reason": "it misbehaves"},
             "generateCredential": {"agentId": self.agent_id, "label": "a" * 65},
             "rotateCredential": {"credentialId": UNKNOWN},
             "revokeCredential": {"credentialId": UNKNOWN},
@@ -166,6 +175,8 @@ async def test_a_mutation_writes_exactly_what_it_is_said_to(
     fresh = await Fresh.make(gateway)
     if mutation == "reactivateAgent":
         await fresh.asking.change("suspendAgent", {"agentId": fresh.agent_id})
+    if mutation == "releaseKillSwitch":
+        await fresh.asking.change("engageKillSwitch", fresh.input("engageKillSwitch"))
     since = await fresh.length()
     payload = await fresh.asking.change(mutation, fresh.input(mutation))
     assert payload["__typename"].endswith(("ed", "TokenIntrospection")), payload
@@ -214,9 +225,11 @@ async def stored(fresh: Fresh) -> object:
     running = fresh.asking.running
     reader = running.gateway.storage.read(fresh.asking.admin.prefix)
     everything = PageRequest(first=100)
+    credentials = (await reader.credentials.page(everything)).items
     return (
         (await reader.agents.page(everything)).items,
-        (await reader.credentials.page(everything)).items,
+        # When each was used is noted behind the requests, whenever that may be.
+        [replace(each, last_used_at=None) for each in credentials],
     )
 
 
@@ -253,3 +266,13 @@ async def test_what_the_operator_does_is_written_to_its_own_trail(
     # The tenant's own trail begins with its administrator.
     globex = Client("globex", made["clientId"], made["clientSecret"])
     assert await gateway.actions(globex) == ["agent.created", "credential.generated"]
+    # The kill switch is in both trails.
+    for mutation, said in (
+        ("engageKillSwitch", "kill_switch.engaged"),
+        ("releaseKillSwitch", "kill_switch.released"),
+    ):
+        await operator.change(mutation, {"tenant": "globex", "reason": "to see what it does"})
+        newest = (await registry.operator_events.page(PageRequest(first=1))).items[0]
+        assert (newest.action, newest.tenant) == (said, "globex")
+        assert (await gateway.actions(globex))[-1] == said
+        gateway.clock.advance(1)
