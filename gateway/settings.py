@@ -43,7 +43,11 @@ class GatewaySettings(StorageSettings):
         None, description="the operator's bearer token, 32 characters or more; unset: no operator"
     )
     signing_keys: SecretStr | None = Field(
-        None, description="PEM private keys, P-256; the first signs, the others still verify"
+        None,
+        description=(
+            "PEM private keys, P-256, RSA of 2048 to 4096 bits or Ed25519; the first signs, the "
+            "others still verify"
+        ),
     )
     key_encryption_secret: SecretStr | None = Field(
         None, description="encrypts generated signing keys at rest, 32 characters or more"
