@@ -165,3 +165,19 @@ async def test_the_kill_switch_of_its_tenant_stops_it_too(stored: Asking) -> Non
     assert await running.trail(stored.admin, AuditAction.TOKEN_ISSUED) == before
     await gateway.kill_switch.release(operator, "it is over", slug="acme")
     assert (await present(stored, signer.assertion())).status_code == 200
+
+
+async def test_wrong_signatures_are_counted_as_wrong_secrets_are(stored: Asking) -> None:
+    """Whoever tries too many has to wait; the owner of the key does not."""
+    signer = await enrolled(stored)
+    forger = Signer(
+        stored.running, signer.client_id, "ES256", new_key("ES256"), signer.credential
+    )  # fmt: skip
+    answers = [await present(stored, forger.assertion()) for _ in range(31)]
+    assert [answer.status_code for answer in answers] == [401] * 30 + [429]
+    assert error_of(answers[-1]) == (429, "too_many_requests")
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+    told = await stored.running.trail(stored.admin, AuditAction.AUTH_FAILED)
+    reasons = [event.metadata["reason"] for event in told]
+    assert reasons == ["wrong_signature"] * 30 + ["throttled"]
+    assert (await present(stored, signer.assertion())).status_code == 200
