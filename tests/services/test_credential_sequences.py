@@ -13,11 +13,12 @@ from itertools import count
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from db.errors import Refused
 from gateway.services.minting import MAX_USABLE, FreshCredential
+from tests.contract.cast import MICROSECOND
 from tests.gateway import Client, RunningGateway, profile
 from tests.services.test_credentials import accepted, logs_in
 from tests.services.test_ended_credentials import expire
@@ -30,7 +31,9 @@ _NUMBERS = count()
 _SECONDS = st.sampled_from([0, 1, 2, 3, 5, 8, 20])
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["generate", "rotate", "rotate", "rotate", "revoke", "wait", "expire"]),
+        st.sampled_from(
+            ["generate", "rotate", "rotate", "rotate", "revoke", "wait", "until", "fill", "expire"]
+        ),
         st.integers(0, 14),
         _SECONDS,
     ),
@@ -84,9 +87,19 @@ class Model:
             await expire(self.gateway)
         elif name == "generate" or not self.secrets:
             await self.generate(seconds)
+        elif name == "fill":
+            while not self.full:
+                await self.generate(0)
         else:
             chosen = self.secrets[which % len(self.secrets)]
-            await (self.rotate(chosen, seconds) if name == "rotate" else self.revoke(chosen))
+            if name == "until":
+                # The instant of its end, or the last one before it.
+                end = chosen.end or self.now
+                self.gateway.clock.now = max(self.now, end - (seconds % 2) * MICROSECOND)
+            elif name == "rotate":
+                await self.rotate(chosen, seconds)
+            else:
+                await self.revoke(chosen)
 
     async def generate(self, seconds: int) -> None:
         """With an expiry in so many seconds, or with none."""
@@ -151,6 +164,9 @@ class Model:
         self.secrets.append(Secret(credential_id, client, end))
 
 
+@example([("generate", 0, 5), ("rotate", 0, 20), ("until", 0, 1), ("until", 0, 0)])
+@example([("generate", 0, 0), ("rotate", 0, 5), ("until", 0, 0), ("revoke", 0, 0)])
+@example([("generate", 0, 0), ("fill", 0, 0), ("rotate", 0, 5), ("rotate", 0, 0)])
 @given(steps=_STEPS)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
