@@ -15,7 +15,16 @@ from db.cache import RedisRevocations, RevocationCache, open_cache
 from db.contract import Storage
 from db.cuts import CLOCK_LEEWAY_SECONDS
 from db.errors import TenantNotProvisioned, Unavailable
-from db.records import AgentStatus, Credential, CredentialStatus, Tenant, TenantStatus
+from db.namespace import retired_key
+from db.records import (
+    AgentStatus,
+    Credential,
+    CredentialStatus,
+    SigningKey,
+    SigningKeyStatus,
+    Tenant,
+    TenantStatus,
+)
 from db.revocations import Revocations
 from db.settings import MEMORY, StorageSettings
 from db.warmth import LEASE_SECONDS, MARKER
@@ -109,13 +118,29 @@ async def _decommission(storage: Storage, token: Token) -> None:
     await _set_agent(storage, token, status=AgentStatus.DECOMMISSIONED)
 
 
+async def _retire_key(storage: Storage, token: Token) -> None:
+    key = SigningKey(token.kid, "ES256", b"", SigningKeyStatus.RETIRED, NOW, NOW)
+    async with storage.registry_unit() as unit:
+        assert await unit.signing_keys.add(key)
+
+
 CUTS: dict[str, Callable[[Storage, Token], Awaitable[None]]] = {
     "the token is revoked": _revoke_token,
     "the credential is revoked": _revoke_credential,
     "the generation is raised": _raise_generation,
     "the agent is suspended": _suspend,
     "the agent is decommissioned": _decommission,
+    "the key is retired": _retire_key,
 }
+
+
+@pytest.mark.parametrize("status", [SigningKeyStatus.PUBLISHED, SigningKeyStatus.SIGNING])
+async def test_a_token_of_a_key_that_is_not_retired_is_accepted(
+    storage: Storage, acme: Tenant, token: Token, status: SigningKeyStatus
+) -> None:
+    async with storage.registry_unit() as unit:
+        assert await unit.signing_keys.add(SigningKey("k", "ES256", b"", status, NOW, NOW))
+    assert await Revocations(storage, open_cache(MEMORY)).accepts(acme, token)
 
 
 async def test_a_token_that_nothing_cuts_is_accepted(
@@ -147,6 +172,7 @@ async def test_without_a_cache_storage_decides(
     await revocations.publish_token(ACME, token.jti, after(900), NOW, NOW)
     await revocations.publish_credential(ACME, token.credential_id, NOW, NOW)
     await revocations.publish_generation(ACME, token.sub, 4, NOW, NOW)
+    await revocations.publish_key(token.kid, NOW, NOW)
     assert not await revocations.accepts(acme, token)
     assert await revocations.cache_answers() is None
 
@@ -242,6 +268,7 @@ PUBLICATIONS: dict[str, Callable[[Revocations, Token], Awaitable[None]]] = {
         ACME, token.sub, 4, FAR, FAR
     ),
     "tenant": lambda revocations, token: revocations.publish_generation(ACME, None, 6, FAR, FAR),
+    "key": lambda revocations, token: revocations.publish_key(token.kid, FAR, FAR),
 }
 
 
@@ -351,7 +378,7 @@ async def test_a_killed_tenants_token_is_refused_whatever_its_generation(
 
 
 @pytest.mark.parametrize("value", [b"", b"0", b"-9", b"9.5", b"2147483648"])
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(5))
 async def test_what_is_none_of_ours_is_decided_by_storage_although_the_cache_is_warm(
     unreachable: Storage,
     warm: RevocationCache,
@@ -360,12 +387,13 @@ async def test_what_is_none_of_ours_is_decided_by_storage_although_the_cache_is_
     value: bytes,
     which: int,
 ) -> None:
-    if which >= 2 and value == b"0":
+    if which >= 3 and value == b"0":
         return  # A generation, and the lowest.
     token = Token(uuid4(), uuid4(), uuid4())
     key = (
         ACME.revoked_key(token.jti),
         ACME.revoked_key(token.credential_id),
+        retired_key(token.kid),
         ACME.agent_generation_key(token.sub),
         ACME.tenant_generation_key,
     )[which]
@@ -407,6 +435,7 @@ PUBLISHING: dict[str, Callable[[Revocations, datetime, datetime], Awaitable[None
     "tenant": lambda revocations, since, now: revocations.publish_generation(
         ACME, None, 1, since, now
     ),
+    "key": lambda revocations, since, now: revocations.publish_key("k", since, now),
 }
 
 
@@ -446,7 +475,7 @@ async def test_a_server_that_takes_no_key_is_made_cold_instead(
             assert not await revocations.is_warm()
             async with Redis.from_url(server.url()) as client:
                 await client.config_set("maxmemory", 0)
-                assert await client.keys("{acme}*") == []
+                assert await client.keys("{acme}*") == await client.keys("revocations:key:*") == []
             # Nor is it warm again by a warm-up that may have read before the commit.
             with pytest.raises(Unavailable):
                 await cache.warmth.complete(begun, begun)
@@ -461,7 +490,7 @@ async def test_a_key_that_is_there_is_enough_whatever_the_marker(
 ) -> None:
     revocations = Revocations(unreachable, warm)
     await PUBLISHING[kind](revocations, FAR, FAR)
-    assert await redis.keys("{acme}*")
+    assert len(await redis.keys("{acme}*") + await redis.keys("revocations:key:*")) == 1
     assert await revocations.is_warm()
 
 
