@@ -12,6 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from db.clock import system_clock
 from db.errors import Misconfigured
@@ -234,6 +236,18 @@ class TestMade:
             assert await jwks_of(started) != kept
             [jwk] = jwt.PyJWKSet.from_json((await jwks_of(started)).decode()).keys
             assert jwk.key_id == forging.kid_of(key)
+
+
+async def test_what_is_made_on_an_application_s_own_engine_is_not_sealed_under_a_passing_secret(
+    empty_database: Database,
+) -> None:
+    """The next process could not open it, and would not start."""
+    engine = create_async_engine(
+        make_url(empty_database.app_url).set(drivername="postgresql+asyncpg")
+    )
+    with pytest.raises(Misconfigured, match="SIGNING_KEYS, or KEY_ENCRYPTION_SECRET"):
+        await assemble(memory_settings(), engine=engine)
+    await engine.dispose()
 
 
 async def test_in_memory_every_start_makes_another_key() -> None:
