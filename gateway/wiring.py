@@ -31,6 +31,7 @@ from gateway.services.audit import AuditService
 from gateway.services.clients import ClientService
 from gateway.services.credentials import CredentialService
 from gateway.services.keys import KeyService
+from gateway.services.kill_switch import KillSwitchService
 from gateway.services.onboarding import OnboardingService
 from gateway.services.rate import RateLimit
 from gateway.services.tenants import TenantService
@@ -60,6 +61,7 @@ class Gateway:
     authority: TokenAuthority
     authenticator: Authenticator
     agents: AgentService
+    kill_switch: KillSwitchService
     credentials: CredentialService
     clients: ClientService
     tokens: TokenService
@@ -122,6 +124,7 @@ async def assemble(
         authority=authority,
         authenticator=authenticator,
         agents=AgentService(storage, revocations),
+        kill_switch=KillSwitchService(storage, revocations),
         credentials=CredentialService(storage, revocations, hasher),
         clients=ClientService(
             storage,

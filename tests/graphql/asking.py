@@ -16,7 +16,6 @@ RESPONSE_JSON = "application/graphql-response+json"
 AGENT = "agentId email status"
 CREDENTIAL = "credentialId clientId label status expiresAt revokedAt"
 SIGNING_KEY = "kid algorithm status createdAt changedAt readyAt"
-SIGNING_KEY = "kid algorithm status createdAt changedAt readyAt"
 TENANT = "slug status statusReason removesAt"
 # What is asked of each mutation when it succeeds.
 SUCCESSES = {
@@ -47,9 +46,6 @@ SUCCESSES = {
     "removeTenant": f"... on TenantRemovalRequested {{ tenant {{ {TENANT} }} }}",
     "resetTenantAdministrator": f"""... on TenantAdministratorReset {{
         tenant {{ {TENANT} }} clientId clientSecret }}""",
-    "publishSigningKey": f"... on SigningKeyPublished {{ signingKey {{ {SIGNING_KEY} }} }}",
-    "activateSigningKey": f"... on SigningKeyActivated {{ signingKey {{ {SIGNING_KEY} }} }}",
-    "retireSigningKey": f"... on SigningKeyRetired {{ signingKey {{ {SIGNING_KEY} }} }}",
     "publishSigningKey": f"... on SigningKeyPublished {{ signingKey {{ {SIGNING_KEY} }} }}",
     "activateSigningKey": f"... on SigningKeyActivated {{ signingKey {{ {SIGNING_KEY} }} }}",
     "retireSigningKey": f"... on SigningKeyRetired {{ signingKey {{ {SIGNING_KEY} }} }}",
