@@ -85,7 +85,8 @@ class CredentialReader(Protocol):
         ...
 
     async def login(self, client_id: UUID, now: datetime) -> Login | None:
-        """The agent with `of_client`, as of one instant; None when there is no such agent."""
+        """The agent with `of_client`, of both what `Login` names, as of one instant that is no
+        earlier than the question; None when there is no such agent."""
         ...
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
@@ -238,7 +239,7 @@ class CredentialStore(Protocol):
 
     async def rehash(self, credential_id: UUID, was: str, secret_hash: str, tag: str) -> bool:
         """Puts another hash of the same secret in the place of `was`, with its tag; False, and
-        nothing is changed, when `was` is not what is there."""
+        nothing is changed, when `was` is not what is there, or is revoked."""
         ...
 
     async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 from uuid import UUID
 
 from db.namespace import TenantPrefix
@@ -21,7 +21,7 @@ JSONObject: TypeAlias = "dict[str, JSON]"
 IDEMPOTENCY_SPAN = timedelta(hours=24)
 
 NIL_AGENT = UUID(int=0)
-"""Stands in an audit event for a client that nobody knows."""
+"""Stands in an audit event for a client that nobody knows, and for the operator, who is none."""
 
 
 class AgentType(StrEnum):
@@ -308,7 +308,16 @@ class SigningKey:
 @dataclass(frozen=True, slots=True)
 class Login:
     """What decides whether a client proves itself, from one statement: the agent, and those of its
-    credentials that are usable at that instant."""
+    credentials that are usable at that instant. Of both there is no more than the fields named
+    here, which are what a token is made from."""
+
+    AGENT: ClassVar[tuple[str, ...]] = (
+        "agent_id", "capabilities", "status", "created_at", "token_generation", "kill_switched_at",
+    )  # fmt: skip
+    CREDENTIAL: ClassVar[tuple[str, ...]] = (
+        "credential_id", "client_id", "secret_hash", "status", "created_at", "expires_at",
+        "last_used_at", "secret_tag", "public_key",
+    )  # fmt: skip
 
     agent: Agent
     credentials: Sequence[Credential]
@@ -339,4 +348,3 @@ class Standing:
             and self.credential.client_id == agent_id
             and not self.credential.was_cut
         )
-

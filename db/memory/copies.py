@@ -7,7 +7,7 @@ backends give back the same text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -65,11 +65,16 @@ def showing(
     names = tuple(set(always).union(wanted))
     if unknown := set(names).difference(field_names(kind)):
         raise AttributeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+    return cut(kind, names)
 
-    def cut(record: Record) -> Record:
+
+def cut(kind: type[Record], names: Sequence[str]) -> Callable[[Record], Record]:
+    """How to make a record that holds `names` alone."""
+
+    def cut_down(record: Record) -> Record:
         return partial(kind, names, (_copied(getattr(record, name)) for name in names))
 
-    return cut
+    return cut_down
 
 
 def _with_values(record: Holder, change: Callable[[JSON], JSON]) -> Holder:

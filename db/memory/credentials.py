@@ -13,15 +13,18 @@ from db.contract import AgentStore, Wanted
 from db.errors import NotFound
 from db.filters import CredentialFilter
 from db.memory.agents import Agents
-from db.memory.copies import fresh, showing, stored
+from db.memory.copies import cut, fresh, showing, stored
 from db.memory.drafts import Draft
 from db.memory.rows import Rows, Selection
 from db.memory.units import Life
 from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
-from db.records import Credential, CredentialStatus, Login
+from db.records import Agent, Credential, CredentialStatus, Login
 
+_ACTIVE = CredentialStatus.ACTIVE
 _EVERY = CredentialFilter()
+_LOGIN_AGENT = cut(Agent, Login.AGENT)
+_LOGIN_CREDENTIAL = cut(Credential, Login.CREDENTIAL)
 
 
 class Credentials(Rows[Credential, lists.ByInstant]):
@@ -53,7 +56,8 @@ class MemoryCredentials:
         agent = self._agents.get(client_id)
         if agent is None:
             return None
-        return Login(fresh(agent), await self.of_client(client_id, now))
+        usable = await self.of_client(client_id, now)
+        return Login(_LOGIN_AGENT(agent), list(map(_LOGIN_CREDENTIAL, usable)))
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
         over = (
@@ -134,12 +138,13 @@ class MemoryCredentialStore:
 
     async def rehash(self, credential_id: UUID, was: str, secret_hash: str, tag: str) -> bool:
         found = self._draft.get(credential_id)
-        if found is None or found.secret_hash != was:
+        if found is None or found.secret_hash != was or found.status is not _ACTIVE:
             return False
         self._draft.put(replace(found, secret_hash=secret_hash, secret_tag=tag))
         return True
 
     async def used(self, uses: Mapping[UUID, datetime]) -> Collection[UUID]:
+        self._life.go_on()
         unknown = list[UUID]()
         for credential_id, at in uses.items():
             found = self._draft.get(credential_id)

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Integer,
     Select,
     Uuid,
-    and_,
     bindparam,
     column,
     func,
@@ -35,9 +34,10 @@ from db.namespace import TenantPrefix
 from db.pages import Page, PageRequest
 from db.postgres.connections import Changing, Reading, Runs
 from db.postgres.listing import Listing, Parameters, among, given
-from db.postgres.rows import AGENTS, CREDENTIALS, parameters
+from db.postgres.logins import PostgresLogins
+from db.postgres.rows import CREDENTIALS, parameters
 from db.records import Credential, CredentialStatus, Login
-from db.tables import agents, credentials
+from db.tables import credentials
 
 _INSTANT = TIMESTAMP(timezone=True)
 _LIST: Listing[Credential, ByInstant] = Listing(
@@ -62,13 +62,6 @@ _UNENDED = or_(credentials.c.expires_at.is_(None), credentials.c.expires_at > _N
 _USABLE = _ALL.where(_OF_CLIENT, _ACTIVE, _UNENDED).order_by(
     credentials.c.created_at.desc(), credentials.c.credential_id.desc()
 )
-_LOGIN = (
-    select(*AGENTS.columns(AGENTS.names), *CREDENTIALS.columns(CREDENTIALS.names))
-    .select_from(agents)
-    .outerjoin(credentials, and_(credentials.c.client_id == agents.c.agent_id, _ACTIVE, _UNENDED))
-    .where(agents.c.agent_id == bindparam("of_client", type_=Uuid))
-    .order_by(credentials.c.created_at.desc(), credentials.c.credential_id.desc())
-)
 _ENDED = (
     _ALL.where(_ACTIVE, credentials.c.expires_at <= _NOW)
     .order_by(credentials.c.expires_at, credentials.c.credential_id)
@@ -86,6 +79,7 @@ _REHASH = (
     .where(
         credentials.c.credential_id == bindparam("key", type_=Uuid),
         credentials.c.secret_hash == bindparam("was"),
+        _ACTIVE,
     )
     .values(secret_hash=bindparam("hash"), secret_tag=bindparam("tag"))
     .returning(credentials.c.credential_id)
@@ -124,9 +118,10 @@ _USED = (
 
 
 class PostgresCredentialReader:
-    def __init__(self, tenant: TenantPrefix, reading: Reading) -> None:
+    def __init__(self, tenant: TenantPrefix, reading: Reading, logins: PostgresLogins) -> None:
         self._tenant = tenant
         self._reading = reading
+        self._logins = logins
 
     async def get(self, credential_id: UUID) -> Credential | None:
         rows = await self._reading.rows(_GET, {"credential_id": credential_id})
@@ -144,15 +139,7 @@ class PostgresCredentialReader:
         return await _usable(self._reading, client_id, now)
 
     async def login(self, client_id: UUID, now: datetime) -> Login | None:
-        rows = await self._reading.rows(_LOGIN, {"of_client": client_id, "now": now})
-        if not rows:
-            return None
-        width = len(AGENTS.names)
-        own = (tuple(row)[width:] for row in rows)
-        return Login(
-            AGENTS.record(rows[0]),
-            [CREDENTIALS.record(each) for each in own if each[0] is not None],
-        )
+        return await self._logins.login(self._tenant, client_id, now)
 
     async def ended(self, now: datetime, limit: int) -> Sequence[Credential]:
         rows = await self._reading.rows(_ENDED, {"now": now, "limit": limit})

@@ -18,6 +18,7 @@ from db.postgres.connections import Changing, Reading
 from db.postgres.credentials import PostgresCredentialReader, PostgresCredentialStore
 from db.postgres.engine import name_tenants
 from db.postgres.faults import translated
+from db.postgres.logins import PostgresLogins
 from db.postgres.registry import PostgresRegistryReader, PostgresRegistryUnit, shared_tenant
 from db.postgres.revocations import PostgresRevocationReader, PostgresRevocationStore
 from db.postgres.trail import PostgresTrail
@@ -48,13 +49,14 @@ class PostgresStorage:
         self._writers = _engine_at(engine, "READ COMMITTED")
         self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
         self._registry = PostgresRegistryReader(Reading(self._readers, None))
+        self._logins = PostgresLogins(self._readers)
         self._trail = PostgresTrail(engine, self.unit)
         # Tables belong to the owner role, which an engine handed over knows only if it is that.
         handed_over = not owns_engine and settings.database_owner_url is None
         self._upkeep = PostgresUpkeep(engine if handed_over else settings)
 
     def read(self, tenant: TenantPrefix) -> TenantReader:
-        return _Reader(tenant, Reading(self._readers, tenant))
+        return _Reader(tenant, Reading(self._readers, tenant), self._logins)
 
     @asynccontextmanager
     async def unit(self, tenant: TenantPrefix) -> AsyncIterator[UnitOfWork]:
@@ -114,9 +116,9 @@ class PostgresStorage:
 
 
 class _Reader:
-    def __init__(self, tenant: TenantPrefix, reading: Reading) -> None:
+    def __init__(self, tenant: TenantPrefix, reading: Reading, logins: PostgresLogins) -> None:
         self.agents = PostgresAgentReader(tenant, reading)
-        self.credentials = PostgresCredentialReader(tenant, reading)
+        self.credentials = PostgresCredentialReader(tenant, reading, logins)
         self.audit = PostgresAuditReader(tenant, reading)
         self.revocations = PostgresRevocationReader(reading)
 

@@ -7,18 +7,19 @@ waiting: a crowd with wrong secrets must not become a queue that outlives its ow
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import ceil
+from threading import Lock
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import anyio
-import anyio.to_thread
 import bcrypt
 
 from db.errors import Unavailable
@@ -78,13 +79,17 @@ class SecretHasher:
     def __init__(self, cost: int, threads: int | None = None, room: int | None = None) -> None:
         self.cost = cost
         threads = threads or _usable_cpus()
-        self._threads = anyio.CapacityLimiter(threads)
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(threads, "secrets")
+        # Of what has not ended, whoever may have gone away meanwhile.
+        self._aboard = 0
+        self._counting = Lock()
         started = perf_counter()
         # What an unknown client's secret is compared with, so that it takes as long as a known one.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(cost)).decode()
         # Of each thread's, how many seconds a hash takes away from whoever waits.
         self._seconds = (perf_counter() - started) / threads
-        self._room = min(_MAX_ROOM, ceil(_PATIENCE / self._seconds)) if room is None else room
+        self.room = min(_MAX_ROOM, ceil(_PATIENCE / self._seconds)) if room is None else room
 
     async def hash(self, secret: str) -> HashedSecret:
         salt = bcrypt.gensalt(self.cost)
@@ -109,14 +114,22 @@ class SecretHasher:
         return found is not None and int(found[1]) < self.cost
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
-        """Whoever is cancelled while it waits gives its place up; a hash that has begun is let end
-        first, so that no more than `threads` ever run."""
-        waiting = self._threads.statistics().tasks_waiting
-        if waiting >= self._room:
-            raise Unavailable(
-                "too many secrets are being hashed", max(1, ceil(waiting * self._seconds))
-            )
-        return await anyio.to_thread.run_sync(work, limiter=self._threads)
+        """Whoever is cancelled while it waits gives its place up; a hash that has begun keeps its
+        own until it has ended, so that no more than `threads` ever run."""
+        with self._counting:
+            waiting = self._aboard - self._threads
+            if waiting >= self.room:
+                raise Unavailable(
+                    "too many secrets are being hashed", max(1, ceil(waiting * self._seconds))
+                )
+            self._aboard += 1
+        running = self._executor.submit(work)
+        running.add_done_callback(self._ended)
+        return await asyncio.wrap_future(running)
+
+    def _ended(self, _: Future[Any]) -> None:
+        with self._counting:
+            self._aboard -= 1
 
 
 def _usable_cpus() -> int:

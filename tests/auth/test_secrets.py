@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 
 import anyio
 import pytest
 
-from gateway.auth.secrets import MAX_SECRET_BYTES, SecretHasher, new_secret, tag_of
+from db.errors import Unavailable
+from gateway.auth.secrets import (
+    MAX_SECRET_BYTES,
+    SecretHasher,
+    may_be_secret,
+    new_secret,
+    tag_of,
+)
 from tests.gateway import CHEAPEST_BCRYPT
 
 
@@ -84,6 +93,120 @@ async def test_any_text_is_compared_and_none_is_a_fault(hasher: SecretHasher, te
     kept = (await hasher.hash(new_secret())).hash
     assert not await hasher.matches(text, kept)
     assert not await hasher.matches(text, None)
+
+
+def test_what_bcrypt_would_not_read_whole_is_no_secret() -> None:
+    longest = "x" * MAX_SECRET_BYTES
+    for presented in ("", longest, "é" * 36, new_secret(), "\ud800"):
+        assert may_be_secret(presented)
+    for presented in (longest + "x", "é" * 37, "a\0", "x" * 1_000_000, "\ud800" * 25):
+        assert not may_be_secret(presented)
+
+
+@pytest.mark.parametrize(
+    ("kept", "outdated"),
+    [
+        ("$2b$11$" + "x" * 53, True),
+        ("$2a$04$" + "x" * 53, True),
+        ("$2b$12$" + "x" * 53, False),
+        ("$2b$13$" + "x" * 53, False),
+        ("!", False),
+        ("", False),
+    ],
+)
+def test_a_cheaper_hash_is_outdated_and_a_dearer_one_is_not(kept: str, outdated: bool) -> None:
+    hasher = SecretHasher(CHEAPEST_BCRYPT)
+    hasher.cost = 12
+    assert hasher.is_outdated(kept) is outdated
+
+
+class Held(SecretHasher):
+    """Runs what it is told to only when the test lets it."""
+
+    def __init__(self, threads: int, room: int) -> None:
+        super().__init__(CHEAPEST_BCRYPT, threads, room)
+        self.let = threading.Event()
+        self.begun = 0
+        self.most = 0
+        self._running = 0
+        self._counting = threading.Lock()
+
+    async def one(self) -> None:
+        await self._in_turn(self._wait)
+
+    def _wait(self) -> None:
+        with self._counting:
+            self._running += 1
+            self.begun += 1
+            self.most = max(self.most, self._running)
+        assert self.let.wait(20)
+        with self._counting:
+            self._running -= 1
+
+
+async def waiting(hasher: Held, size: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(hasher.one()) for _ in range(size)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_is_no_secret_is_refused_without_a_hash() -> None:
+    """Were one made, it would wait for a turn, and there is none to be had."""
+    full = Held(threads=1, room=0)
+    tasks = await waiting(full, 1)
+    for kept in (None, "$2b$04$" + "x" * 53):
+        assert not await full.matches("x" * (MAX_SECRET_BYTES + 1), kept)
+        with pytest.raises(Unavailable):
+            await full.matches("x" * MAX_SECRET_BYTES, kept)
+    full.let.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_few_run_at_once_some_wait_and_the_rest_is_told_when_to_come_again() -> None:
+    hasher = Held(threads=2, room=3)
+    tasks = await waiting(hasher, 9)
+    refused = [task.exception() for task in tasks if task.done()]
+    assert [type(error) for error in refused] == [Unavailable] * 4
+    for error in refused:
+        assert isinstance(error, Unavailable)
+        assert error.retry_after >= 1
+    hasher.let.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (hasher.begun, hasher.most) == (5, 2)
+    # There is room again.
+    await hasher.one()
+
+
+async def test_who_gives_up_while_it_waits_makes_room_and_costs_nothing() -> None:
+    hasher = Held(threads=1, room=2)
+    running, *queued = await waiting(hasher, 3)
+    for task in queued:
+        task.cancel()
+    await asyncio.wait(queued)
+    again = await waiting(hasher, 3)
+    assert [task.done() for task in again] == [False, False, True]
+    hasher.let.set()
+    await asyncio.gather(running, *again, return_exceptions=True)
+    assert hasher.begun == 3
+
+
+async def test_who_gives_up_what_has_begun_keeps_its_place_until_it_has_ended() -> None:
+    hasher = Held(threads=1, room=1)
+    [running] = await waiting(hasher, 1)
+    running.cancel()
+    queued, refused = await waiting(hasher, 2)
+    assert running.cancelled()
+    assert isinstance(refused.exception(), Unavailable)
+    hasher.let.set()
+    await queued
+    assert (hasher.begun, hasher.most) == (2, 1)
+
+
+def test_a_dear_hash_is_waited_for_by_few_and_a_cheap_one_by_many() -> None:
+    """As many as are hashed within the patience of a request."""
+    dear, cheap = (SecretHasher(cost, threads=1).room for cost in (11, 4))
+    assert 8 < dear < 400 < cheap <= 1024
 
 
 async def test_the_event_loop_runs_on_while_a_hash_is_made() -> None:
