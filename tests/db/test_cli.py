@@ -89,8 +89,8 @@ async def test_a_tenant_that_fails_is_one_line_and_the_exit_status(
     code, out, err = call("migrate", env=env)
 
     assert code == 1
-    assert (
-        out.splitlines()[-1] == "Migrations incomplete. 5 migration(s) applied, 1 tenant(s) failed."
+    assert out.splitlines()[-1] == (
+        f"Migrations incomplete. {len(TENANTS)} migration(s) applied, 1 tenant(s) failed."
     )
     assert [line for line in out.splitlines() if "✓" in line] == applied("globex", TENANTS)
     assert err == (
@@ -177,9 +177,8 @@ async def test_downgrade_says_what_it_took_back(database: Database) -> None:
 
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        f"✓ Reverted: acme {TENANTS[4]}",
-        f"✓ Reverted: acme {TENANTS[3]}",
-        "Downgrade complete. 2 migration(s) reverted.",
+        *(f"✓ Reverted: acme {revision}" for revision in reversed(TENANTS[3:])),
+        f"Downgrade complete. {len(TENANTS) - 3} migration(s) reverted.",
     ]
     assert await rows(database.owner_url, "SELECT to_regclass('acme_token_revocations')") == [
         (None,)
@@ -201,7 +200,7 @@ async def test_downgrade_destroys_the_trail_only_when_told_so(database: Database
     )
     assert kept == before
     assert (done[0], done[2]) == (0, "")
-    assert done[1].splitlines()[-1] == "Downgrade complete. 5 migration(s) reverted."
+    assert done[1].splitlines()[-1] == f"Downgrade complete. {len(TENANTS)} migration(s) reverted."
     assert (
         await rows(database.owner_url, "SELECT relname FROM pg_class WHERE relname ~ '^acme_'")
         == []
@@ -263,7 +262,8 @@ async def test_status_lists_each_tenant_and_what_was_applied_when(
     assert all(
         re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00$", line[2]) for line in cells[5:]
     )
-    assert out.count("(3 rows)") == out.count("(13 rows)") == 1
+    applied_rows = f"({len(REGISTRY) + len(TENANTS)} rows)"
+    assert out.count("(3 rows)") == out.count(applied_rows) == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -170,6 +171,10 @@ async def test_a_server_out_of_connections_is_unavailable(database: Database) ->
     async with opened(settings_of(database)) as storage:
         with pytest.raises(Unavailable, match="out of connections"):
             await storage.registry.tenants.get("acme")
+    # Whoever looks through it afterwards needs one.
+    beside = make_url(database.owner_url).set(database="postgres")
+    elsewhere = replace(database, owner_url=beside.render_as_string(hide_password=False))
+    await execute(elsewhere, f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
 
 
 async def test_a_pool_with_no_connection_left_is_unavailable(
