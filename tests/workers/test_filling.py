@@ -89,7 +89,8 @@ async def test_a_server_that_takes_no_key_of_a_key_gets_no_marker(
     await add_key(storage, "retired", SigningKeyStatus.RETIRED, NOW - HOUR)
     cache = RedisRevocations(valkey.url())
     async with Redis.from_url(valkey.url()) as client:
-        await client.acl_setuser("default", enabled=True, commands=["-set"])
+        allowed = ["revocations:warm*", "revocations:evicted", "{*"]
+        await client.acl_setuser("default", enabled=True, reset_keys=True, keys=allowed)
         work = await perform(storage, settings, JobName.WARM_REVOCATIONS, NOW, cache=cache)
         assert work.state is WorkState.QUEUED
         assert "does not answer" in str(work.last_error)
