@@ -6,9 +6,9 @@ both backends, `in_memory` on one of them; a folder's conftest imports those tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -21,7 +21,7 @@ from db.clock import system_clock
 from db.filters import AuditEventFilter
 from db.namespace import TenantPrefix
 from db.pages import MAX_PAGE, PageRequest
-from db.records import Agent, AgentType, AuditAction, AuditEvent, DeploymentEnv
+from db.records import Agent, AgentType, AuditAction, AuditEvent, Credential, DeploymentEnv
 from db.revocations import open_cache
 from db.work import JobName
 from gateway.app import create_app
@@ -164,6 +164,11 @@ class RunningGateway:
 
     async def actions(self, client: Client) -> list[str]:
         return [event.action.value for event in await self.trail(client)]
+
+
+def but_for_uses(credentials: Iterable[Credential]) -> list[Credential]:
+    """Without what is written behind the requests, whenever that may be."""
+    return [replace(each, last_used_at=None) for each in credentials]
 
 
 def profile(email: str, capabilities: Sequence[str]) -> NewAgent:

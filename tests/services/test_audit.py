@@ -21,6 +21,7 @@ from tests.gateway import (
     Client,
     ManualClock,
     RunningGateway,
+    but_for_uses,
     memory_settings,
     postgres_settings,
     profile,
@@ -115,8 +116,7 @@ class TestWithoutItsEvent:
                 await gateway.agent(worker),
                 await gateway.agent(suspended),
                 await reader.agents.count(),
-                (await reader.credentials.page(PageRequest(first=100))).items,
-                await reader.revocations.standing(UUID(int=0), worker_id, credential.credential_id),
+                but_for_uses((await reader.credentials.page(PageRequest(first=100))).items),
                 (await gateway.gateway.tokens.introspect(call, token)).active,
             )
 

@@ -21,12 +21,13 @@ from db.errors import (
 from db.filters import CredentialFilter
 from db.pages import PageRequest
 from db.records import AuditAction, Credential, CredentialStatus
-from tests.gateway import Client, RunningGateway
+from tests.gateway import Client, RunningGateway, but_for_uses
 
 
 async def only_credential(gateway: RunningGateway, client: Client) -> Credential:
     reader = gateway.gateway.storage.read(client.prefix).credentials
-    [credential] = await reader.of_client(UUID(client.client_id), gateway.clock.now)
+    usable = await reader.of_client(UUID(client.client_id), gateway.clock.now)
+    [credential] = but_for_uses(usable)
     return credential
 
 

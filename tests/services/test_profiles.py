@@ -10,7 +10,7 @@ from gateway.services.profiles import AgentChanges, Checked, checked
 
 NEVER_SAID = {
     "agent_id", "email", "status", "created_at", "updated_at", "composite_score",
-    "governance_level", "token_generation",
+    "governance_level", "token_generation", "kill_switched_at", "kill_switch_reason",
 }  # fmt: skip
 EVERYTHING = AgentChanges(
     agent_type=AgentType.CUSTOM,

@@ -32,6 +32,7 @@ from tests.contract.cast import (
     new_tenant,
     put,
     whole_agent,
+    whole_credential,
     whole_event,
 )
 from workers import export
@@ -75,7 +76,7 @@ async def test_every_row_of_every_table_is_in_it_with_all_its_fields_but_the_sec
     storage: Storage, tmp_path: Path
 ) -> None:
     agent = whole_agent()
-    credential = new_credential(agent.agent_id, label=AWKWARD[:60], revoked_at=after(1))
+    credential = whole_credential(agent.agent_id, secret_hash="$2b$12$never told")
     event, revocation = whole_event(agent_id=agent.agent_id), new_revocation()
     await put(storage, ACME, agent, credential, event, revocation)
 
@@ -110,25 +111,32 @@ async def test_every_row_of_every_table_is_in_it_with_all_its_fields_but_the_sec
         "compositeScore": 87,
         "governanceLevel": 4,
         "tokenGeneration": 3,
+        "killSwitchedAt": "2026-05-17T12:00:07.123457Z",
+        "killSwitchReason": AWKWARD,
     }
     [told] = of("credential", found)
     assert told == {
         "type": "credential",
         "credentialId": str(credential.credential_id),
         "clientId": str(agent.agent_id),
-        "status": "active",
+        "status": "revoked",
         "createdAt": "2026-05-17T12:00:00.123457Z",
-        "expiresAt": None,
-        "revokedAt": "2026-05-17T12:00:01.123457Z",
-        "label": AWKWARD[:60],
-        "lastUsedAt": None,
+        "expiresAt": "2026-05-17T13:00:00.123457Z",
+        "revokedAt": "2026-05-17T12:01:00.123457Z",
+        "label": AWKWARD[:64],
+        "lastUsedAt": "2026-05-17T12:00:30.123457Z",
+        "publicKey": credential.public_key,
+        "replacedBy": str(credential.replaced_by),
     }
     [told] = of("auditEvent", found)
     assert (told["eventId"], told["metadata"]) == (str(event.event_id), event.metadata)
     assert (told["severity"], told["eventType"]) == ("critical", "invoice.paid")
     [told] = of("revocation", found)
     assert told["jti"] == str(revocation.jti)
-    assert credential.secret_hash not in (tmp_path / NAME).read_text()
+    whole = (tmp_path / NAME).read_text()
+    for never in (credential.secret_hash, credential.secret_tag):
+        assert never
+        assert never not in whole
     rows = {"tenant": 1, "agent": 1, "credential": 1, "auditEvent": 1, "revocation": 1}
     assert found[-1] == {
         "type": "summary",
