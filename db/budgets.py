@@ -18,10 +18,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address
-from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -33,11 +32,15 @@ from db.settings import MEMORY
 
 MINUTE = 60.0
 _ROOM = 50_000
-_GRAIN = 1e-5  # seconds: what adding up fractions may be wrong by
+_MICRO = 1_000_000
+_GRAIN = 1e-6  # seconds: what a sum of two fractions may be wrong by
 _TIMEOUT = 0.5  # seconds
 _SILENCE = 5.0  # seconds
 _AT_ONCE = 64
 _WAITING = 1024
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +60,14 @@ class Budget:
         return cls(budget_key(digest.hexdigest()), per_minute)
 
     @property
+    def microseconds(self) -> int:
+        """Until one that was spent is back: counted in whole ones, for sums of fractions drift."""
+        return int(MINUTE * _MICRO) // self.per_minute
+
+    @property
     def interval(self) -> float:
-        """Seconds until one that was spent is back."""
-        return MINUTE / self.per_minute
+        """The same in seconds."""
+        return self.microseconds / _MICRO
 
     def wait(self, debt: float, besides: int = 0) -> float:
         """Seconds until there is one to spend, were `besides` more spent by now; 0 for now."""
@@ -91,7 +99,7 @@ class LocalBudgets:
 
     def __init__(self, room: int = _ROOM) -> None:
         self._room = room
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._full_at: OrderedDict[str, int] = OrderedDict()
 
     async def debts(self, budgets: Sequence[Budget], now: datetime) -> Sequence[float]:
         return [self._debt(each, now) for each in budgets]
@@ -110,13 +118,13 @@ class LocalBudgets:
         """Nothing to give back."""
 
     def _debt(self, budget: Budget, now: datetime) -> float:
-        left = self._full_at.get(budget.key, 0.0) - now.timestamp()
+        left = (self._full_at.get(budget.key, 0) - _instant(now)) / _MICRO
         # A clock that was set back makes no debt longer than it can be.
         return min(max(left, 0.0), MINUTE)
 
     def _spend(self, budget: Budget, now: datetime) -> None:
         debt = min(self._debt(budget, now) + budget.interval, MINUTE)
-        self._full_at[budget.key] = now.timestamp() + debt
+        self._full_at[budget.key] = _instant(now) + round(debt * _MICRO)
         self._full_at.move_to_end(budget.key)
         if len(self._full_at) > self._room:
             self._full_at.popitem(last=False)
@@ -177,13 +185,14 @@ class RedisBudgets:
         return told
 
     async def _run(self, questions: Sequence[_Question]) -> Sequence[Sequence[float]]:
-        keys, arguments = [], []
+        keys: list[str] = []
+        arguments: list[Any] = []
         for question in questions:
             for budget in question.budgets:
                 keys.append(budget.key)
-                arguments += [question.act, ceil(budget.interval * 1_000_000)]
+                arguments += [question.act, budget.microseconds]
         told = iter(await self._redis.eval(_SCRIPT, len(keys), *keys, *arguments))
-        return [[next(told) / 1_000_000 for _ in each.budgets] for each in questions]
+        return [[next(told) / _MICRO for _ in each.budgets] for each in questions]
 
 
 _LOOK, _SPEND, _TAKE = "look", "spend", "take"
@@ -199,7 +208,7 @@ for i, key in ipairs(KEYS) do
   local full = type(held) == 'string' and tonumber(held) or 0
   local debt = math.min(math.max(full - now, 0), minute)
   debts[i] = debt
-  if act == 'spend' or (act == 'take' and debt + interval <= minute + 10) then
+  if act == 'spend' or (act == 'take' and debt + interval <= minute) then
     debt = math.min(debt + interval, minute)
     redis.call('SET', key, string.format('%.0f', now + debt), 'PX', math.ceil(debt / 1000))
   end
@@ -217,6 +226,10 @@ class _Question:
 def open_budgets(redis_url: str) -> Budgets:
     """The counts that REDIS_URL says."""
     return LocalBudgets() if redis_url == MEMORY else RedisBudgets(redis_url)
+
+
+def _instant(now: datetime) -> int:
+    return (now - _EPOCH) // _MICROSECOND
 
 
 def network_of(address: str) -> str:
