@@ -235,6 +235,14 @@ async def test_a_change_that_takes_nothing_away_needs_no_cache(scene: Scene) -> 
     assert await agents.update(scene.call, scene.agent_id, {"owner": "finance"})
     assert await agents.update(scene.call, scene.agent_id, more)
     await agents.register(scene.call, profile("another@agents.example", ["a:b"]))
+    # Nobody has to hear of a secret that works on for a while.
+    storage = scene.gateway.gateway.storage.read(scene.worker.prefix)
+    [old] = await storage.credentials.of_client(scene.agent_id, scene.call.now)
+    fresh = await scene.gateway.gateway.credentials.rotate(
+        scene.call, old.credential_id, overlap_seconds=60
+    )
+    for secret in (scene.worker.secret, fresh.secret):
+        assert await scene.gateway.token(replace(scene.worker, secret=secret))
 
 
 async def test_the_endpoint_says_when_to_come_again(scene: Scene) -> None:
