@@ -22,7 +22,7 @@ from tests.servers.valkey import Valkey
 _FILLER = b"x" * 20_000
 _FILLERS = 1000
 _LAGGING = 3  # cuts that the replica knows nothing of
-_PATIENCE = 30  # seconds: never reached
+_PATIENCE = 100  # seconds: never reached
 
 
 class Blows:
@@ -83,9 +83,9 @@ class Blows:
     def killed(self) -> None:
         """And empty when it is back."""
         self._valkey.kill()
-        self._moment(0.3, 1.5)
+        self._moment(0.3, 1.0)
         self._valkey.start()
-        self._moment(0.3, 0.8)
+        self._moment(0.2, 0.5)
 
     def stale_dump(self) -> None:
         """It comes back with what it held some cuts ago, its marker included."""
@@ -111,7 +111,7 @@ class Blows:
         """It takes nothing more, and answers all the same."""
         with self._connected() as connection:
             connection.config_set("maxmemory", 1)
-            self._moment(0.8, 1.5)
+            self._moment(0.6, 1.2)
             connection.config_set("maxmemory", 0)
 
     def evicting(self) -> None:
@@ -157,7 +157,7 @@ class Blows:
         """The others, and the cache, see nothing of it."""
         wire = self._one()
         wire.cut()
-        self._moment(1.0, 2.5)
+        self._moment(0.8, 1.6)
         wire.mend()
         self._moment(0.2, 0.5)
 
@@ -165,14 +165,14 @@ class Blows:
         """As before, but without a word: and what it had said arrives late."""
         wire = self._one()
         wire.hang()
-        self._moment(1.5, 3.0)
+        self._moment(1.2, 2.4)
         wire.mend()
         self._moment(0.2, 0.5)
 
     def postgres_restarted(self) -> None:
         assert self._postgres is not None
         self._postgres.stop()
-        self._moment(0.3, 1.0)
+        self._moment(0.3, 0.8)
         self._postgres.start()
 
     def postgres_crashed(self) -> None:

@@ -33,6 +33,8 @@ class Program:
 
 
 REAL = Program()
+# What PostgreSQL kept it from finishing is begun again soon, and not a minute later.
+_WORKER = Program("tests.faults.worker")
 
 
 @contextmanager
@@ -51,9 +53,7 @@ def fleet(
         for each in served:
             wait_until(partial(_is_ready, each), each.process, each.output, "the gateway")
         worker = folder / "worker.log"
-        process = stack.enter_context(
-            _process(worker, Program("workers"), {**stores, "REDIS_URL": of_worker})
-        )
+        process = stack.enter_context(_process(worker, _WORKER, {**stores, "REDIS_URL": of_worker}))
         yield served
         for ended, log in ((process, worker), *((each.process, each.output) for each in served)):
             assert ended.poll() is None, tail(log)

@@ -28,7 +28,7 @@ from tests.servers.places import temporary_place
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey
 
-_WARM_WITHIN = 60  # seconds
+_WARM_WITHIN = 100  # seconds
 _STEP = 0.05  # seconds
 _RUN_JOB = "mutation($job: JobName!) { runJob(input: {job: $job}) { __typename } }"
 
