@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,6 +27,8 @@ from db.postgres.upkeep import PostgresUpkeep
 from db.records import Tenant
 from db.registry import RegistryReader, RegistryUnit
 from db.settings import StorageSettings
+
+_READERS = 1024
 
 
 class PostgresStorage:
@@ -50,12 +53,17 @@ class PostgresStorage:
         self._units: set[tuple[asyncio.Task[object] | None, TenantPrefix | None]] = set()
         self._registry = PostgresRegistryReader(Reading(self._readers, None))
         self._logins = PostgresLogins(self._readers)
+        # They hold nothing, but binding a tenant to an engine takes as long as some requests do.
+        self._read = lru_cache(_READERS)(self._reader)
         self._trail = PostgresTrail(engine, self.unit)
         # Tables belong to the owner role, which an engine handed over knows only if it is that.
         handed_over = not owns_engine and settings.database_owner_url is None
         self._upkeep = PostgresUpkeep(engine if handed_over else settings)
 
     def read(self, tenant: TenantPrefix) -> TenantReader:
+        return self._read(tenant)
+
+    def _reader(self, tenant: TenantPrefix) -> _Reader:
         return _Reader(tenant, Reading(self._readers, tenant), self._logins)
 
     @asynccontextmanager
