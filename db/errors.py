@@ -18,6 +18,7 @@ AgentIdPError
 │   └── InvalidTarget      `resource` is no resource server of the tenant (RFC 8707 §2)
 ├── Denied                 the caller may not do this at all
 │   ├── Unauthenticated    no token, or one that is not accepted
+│   │   └── MalformedAuthorization  a header that cannot be read, more than one, or another place
 │   └── Forbidden          the token lacks a scope
 ├── Throttled              too much was asked, or got wrong too often; try again later
 ├── Unavailable            a store cannot be reached; nothing false was said, try again
@@ -122,6 +123,10 @@ class Denied(AgentIdPError):
 
 class Unauthenticated(Denied):
     code = "UNAUTHENTICATED"
+
+
+class MalformedAuthorization(Unauthenticated):
+    """The request does not say who makes it in a way that can be read (RFC 6750 §3.1)."""
 
 
 class Forbidden(Denied):

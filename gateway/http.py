@@ -22,6 +22,7 @@ from gateway.wiring import Gateway
 JSON = "application/json"
 BODY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
+_TOKEN_IN_URI = re.compile(rb"(?:^|&)access_token=")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -56,6 +57,11 @@ class Exchange:
     def header(self, name: bytes) -> str | None:
         """The first value of a header, by its lower-case name."""
         return next(iter(self.headers(name)), None)
+
+    @property
+    def has_token_in_uri(self) -> bool:
+        """Where it is not read, because URIs are kept in logs (RFC 6750 §2.3 and §5.3)."""
+        return bool(self.query) and _TOKEN_IN_URI.search(self.query) is not None
 
     def headers(self, name: bytes) -> list[str]:
         return [v.decode("latin-1") for n, v in self.scope["headers"] if n == name]

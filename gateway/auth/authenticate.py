@@ -8,15 +8,18 @@ request that the cache can answer asks nobody else, and once.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from db.errors import Unauthenticated
+from db.errors import MalformedAuthorization, Unauthenticated
 from db.records import Tenant
 from db.revocations import Revocations
 from gateway.auth.principal import AgentPrincipal, Anonymous, Operator, Principal
 from gateway.auth.tenants import Tenants
 from gateway.auth.tokens import Claims, TokenAuthority
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class Authenticator:
@@ -37,14 +40,20 @@ class Authenticator:
     async def bearer(self, authorization: Sequence[str], now: datetime) -> Principal:
         """From the values of all Authorization headers; none at all is Anonymous.
 
-        Raises Unauthenticated for anything that is not exactly one accepted token, and
-        Unavailable. Source: RFC 6750 §2.1, RFC 9110 §11.1 (the scheme is case-insensitive).
+        Raises Unauthenticated for anything that is not exactly one accepted token,
+        MalformedAuthorization for what is no token at all or more than one, and Unavailable.
+        Source: RFC 6750 §2.1 and §3.1, RFC 9110 §11.1 (the scheme is case-insensitive).
         """
         if not authorization:
             return Anonymous()
         scheme, _, token = authorization[0].partition(" ")
-        if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("send one Authorization header: Bearer and the token")
+        bearer = scheme.lower() == "bearer"
+        if len(authorization) > 1 or (bearer and not _TOKEN.fullmatch(token)):
+            raise MalformedAuthorization(
+                "send one Authorization header: Bearer, one blank and the token"
+            )
+        if not bearer:
+            raise Unauthenticated("send an Authorization header: Bearer and the token")
         if self._operator and hmac.compare_digest(token.encode("utf-8", "replace"), self._operator):
             return Operator()
         claims = await self._tokens.verify(token, now)

@@ -15,7 +15,7 @@ from graphql import ExecutionResult, OperationType
 from litestar import asgi
 from litestar.types import Receive, Scope, Send
 
-from db.errors import Unauthenticated, Unavailable
+from db.errors import MalformedAuthorization, Unauthenticated, Unavailable
 from db.log import log_fault
 from gateway.graphql import ide
 from gateway.graphql.context import Context
@@ -66,6 +66,8 @@ async def _answer(exchange: Exchange) -> None:
         return
     media_type = negotiated(exchange.headers(b"accept"))
     request = await read(exchange)
+    if exchange.has_token_in_uri:
+        raise MalformedAuthorization("an access token is sent in the Authorization header")
     call, authorization = exchange.anonymous_call(), exchange.headers(b"authorization")
     principal = await gateway.authenticator.bearer(authorization, call.now)
     exchange.identified(principal)
@@ -127,6 +129,9 @@ def _told(fault: Exception) -> tuple[int, str, str, Headers]:
         case BodyTooSlow():
             message = f"the body did not arrive within {BODY_SECONDS:g} s"
             return 408, _BAD_REQUEST, message, [(b"connection", b"close")]
+        case MalformedAuthorization():
+            challenge = (b"www-authenticate", b'Bearer error="invalid_request"')
+            return 400, _BAD_REQUEST, fault.message, [challenge]
         case Unauthenticated():
             challenge = (b"www-authenticate", b'Bearer error="invalid_token"')
             return 401, fault.code, fault.message, [challenge]

@@ -14,7 +14,7 @@ import msgspec
 from litestar import HttpMethod, asgi, route
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from db.errors import Unauthenticated, Unavailable
+from db.errors import InvalidClient, Unauthenticated, Unavailable
 from db.records import Tenant
 from gateway.auth.keyring import JWKS_MAX_AGE
 from gateway.auth.principal import AgentPrincipal
@@ -25,7 +25,7 @@ from gateway.oauth.errors import (
     Headers,
     OAuthError,
     answer_fault,
-    invalid_client,
+    invalid_caller,
     invalid_request,
     no_such_endpoint,
     unknown_tenant,
@@ -88,7 +88,7 @@ async def _token(exchange: Exchange, slug: str) -> None:
         raise OAuthError("unsupported_grant_type", f"the one grant type is {_GRANT}")
     proof = proof_of(exchange.headers(b"authorization"), form)
     if isinstance(proof, BearerToken):
-        raise invalid_client()
+        raise InvalidClient
     gateway = exchange.gateway
     async with _in_time():
         call, client = await gateway.clients.authenticate(exchange.anonymous_call(), tenant, proof)
@@ -191,11 +191,16 @@ async def _form(exchange: Exchange) -> Form:
 
 async def _caller(exchange: Exchange, tenant: Tenant, form: Form) -> Call:
     """The call as made by a client of this tenant, by its secret or by a token of its own."""
+    if exchange.has_token_in_uri:
+        raise invalid_request("an access token is sent in the Authorization header")
     call = exchange.anonymous_call()
-    proof = proof_of(exchange.headers(b"authorization"), form)
-    if isinstance(proof, BearerToken):
-        return await _bearer(exchange, tenant, call, proof)
-    known, _ = await exchange.gateway.clients.authenticate(call, tenant, proof)
+    try:
+        proof = proof_of(exchange.headers(b"authorization"), form)
+        if isinstance(proof, BearerToken):
+            return await _bearer(exchange, tenant, call, proof)
+        known, _ = await exchange.gateway.clients.authenticate(call, tenant, proof)
+    except InvalidClient:
+        raise invalid_caller() from None
     return known
 
 

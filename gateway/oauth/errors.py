@@ -18,6 +18,7 @@ from db.errors import (
     InvalidClient,
     InvalidScope,
     InvalidTarget,
+    MalformedAuthorization,
     Throttled,
     Unauthenticated,
     Unavailable,
@@ -49,14 +50,15 @@ def invalid_request(description: str) -> OAuthError:
     return OAuthError("invalid_request", description)
 
 
-def invalid_client() -> OAuthError:
+def invalid_client(*besides: tuple[bytes, bytes]) -> OAuthError:
     # Challenged whichever way the client came: every 401 names a scheme (RFC 9110 §15.5.2).
-    return OAuthError(
-        "invalid_client",
-        "client authentication failed",
-        401,
-        [(b"www-authenticate", b"Basic " + _REALM + b', charset="UTF-8"')],
-    )
+    basic = (b"www-authenticate", b"Basic " + _REALM + b', charset="UTF-8"')
+    return OAuthError("invalid_client", "client authentication failed", 401, [basic, *besides])
+
+
+def invalid_caller() -> OAuthError:
+    """Where an access token would do as well, which is said without an error: there was none."""
+    return invalid_client((b"www-authenticate", b"Bearer " + _REALM))
 
 
 def unknown_tenant() -> OAuthError:
@@ -89,6 +91,8 @@ def _translated(fault: Exception) -> OAuthError:
             return OAuthError("invalid_scope", fault.message)
         case InvalidTarget():
             return OAuthError("invalid_target", fault.message)
+        case MalformedAuthorization():
+            return invalid_request("a bearer token follows its scheme after one blank")
         case Unauthenticated():
             challenge = b"Bearer " + _REALM + b', error="invalid_token"'
             return OAuthError(

@@ -217,15 +217,29 @@ class TestByBearerToken:
     async def test_one_in_the_uri_or_in_the_body_is_not_read(
         self, asking: Asking, endpoint: str
     ) -> None:
-        """Of RFC 6750 §2 the header alone: URIs are written to logs, and bodies are the client's
-        own. So nobody has proved anything."""
+        """Of RFC 6750 §2 the header alone. A body is the client's own, so nobody has proved
+        anything; a URI is written to logs, so whoever sends a token in one is told."""
         token = await asking.running.token(asking.admin)
-        for form, query in (({}, f"?access_token={token}"), ({"access_token": token}, "")):
-            answer = await asking.post(
-                endpoint, {"token": token, **form}, authorization=None, query=query
-            )
-            assert error_of(answer) == (401, "invalid_client")
+        form = {"token": token}
+        answer = await asking.post(endpoint, form | {"access_token": token}, authorization=None)
+        assert error_of(answer) == (401, "invalid_client")
+        for authorization in (None, f"Bearer {token}"):
+            for query in (f"?access_token={token}", f"?a=b&access_token={token}"):
+                answer = await asking.post(endpoint, form, authorization=authorization, query=query)
+                assert error_of(answer) == (400, "invalid_request")
         assert await asking.active(token)
+
+    @pytest.mark.parametrize("endpoint", ["introspect", "revoke"])
+    async def test_who_sends_no_proof_is_told_both_ways_and_of_no_error(
+        self, asking: Asking, endpoint: str
+    ) -> None:
+        """RFC 6750 §3.1: without any token the challenge has no error code."""
+        answer = await asking.post(endpoint, {"token": "x"}, authorization=None)
+        assert error_of(answer) == (401, "invalid_client")
+        assert answer.headers.get_list("www-authenticate") == [
+            'Basic realm="agentidp", charset="UTF-8"',
+            'Bearer realm="agentidp"',
+        ]
 
     async def test_a_revoked_one_is_refused(self, stored: Asking) -> None:
         token = await stored.running.token(stored.admin)
