@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from db.contract import Storage
-from db.records import JSONObject
+from db.records import JSONObject, SigningKeyStatus
 from db.registry import RegistryReader
 from db.work import JobName, claimed, finished
 from tests.contract.cast import (
@@ -76,10 +76,10 @@ async def test_no_reader_shows_a_payload(storage: Storage) -> None:
     await put_rows(storage, *rows)
     for row in rows:
         await seal(storage, row.key, {"hash": CANARY, "deep": [{CANARY: CANARY}]})
-    known = new_idempotency_key()
+    known, key = new_idempotency_key(), new_key(status=SigningKeyStatus.RETIRED)
     async with storage.registry_unit() as unit:
         await unit.operator_events.append(new_operator_event())
-        await unit.signing_keys.add(new_key())
+        await unit.signing_keys.add(key)
         await unit.idempotency.claim(known)
         held = [await unit.work.get(row.key) for row in rows]
     registry = storage.registry
@@ -90,6 +90,8 @@ async def test_no_reader_shows_a_payload(storage: Storage) -> None:
         "tenants.count": await registry.tenants.count(),
         "operator_events.page": await registry.operator_events.page(EVERYTHING),
         "signing_keys.all": await registry.signing_keys.all(),
+        "signing_keys.get": await registry.signing_keys.get(key.kid),
+        "signing_keys.retired": await registry.signing_keys.retired(NOW),
         "work.get": [await registry.work.get(row.key) for row in rows],
         "work.get_many": await registry.work.get_many([row.key for row in rows]),
         "work.page": await registry.work.page(EVERYTHING),
