@@ -25,6 +25,7 @@ from gateway.auth.verification import Key, Verifications
 
 # What a credential that is a key has in the place of a hash.
 NO_HASH = "!"
+_SETTLING = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class ClientAuthenticator:
         return RefusedClient(agent.agent_id, _why(login))
 
     async def close(self) -> None:
-        await self._upgrades.close()
+        """What is on its way for nobody has a moment to end in."""
+        await self._upgrades.settle(_SETTLING)
         await self._verifications.close()
 
     def _key(self, tenant: Tenant, credential: Credential, secret: str) -> Key:

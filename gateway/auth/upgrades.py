@@ -42,16 +42,15 @@ class Upgrades:
         self._running[identifier] = task
         task.add_done_callback(lambda _: self._running.pop(identifier))
 
-    async def settled(self) -> None:
-        """Returns when none is on its way."""
-        while self._running:
-            await asyncio.wait(self._running.values())
-
-    async def close(self) -> None:
+    async def settle(self, seconds: float) -> None:
+        """Returns when none of those that were started is on its way. What takes longer is given
+        up: the next login will do it."""
         running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if running:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _is_due(self, credential: Credential) -> bool:
         return credential.secret_tag is None or self._hasher.is_outdated(credential.secret_hash)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from db.errors import InvalidClient, Throttled, Unavailable
 from gateway.auth.clients import ClientSecret, KnownClient
 from gateway.auth.principal import Anonymous
-from gateway.auth.secrets import SecretHasher
+from gateway.auth.secrets import HashedSecret, SecretHasher
 from tests.gateway import CHEAPEST_BCRYPT, Client, RunningGateway
+
+T = TypeVar("T")
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 
@@ -19,8 +25,23 @@ class Counting(SecretHasher):
     def __init__(self, cost: int = CHEAPEST_BCRYPT, **how: int) -> None:
         super().__init__(cost, **how)
         self.runs = 0
+        self._free = asyncio.Event()
+        self._free.set()
 
-    async def _in_turn(self, work):  # type: ignore[no-untyped-def]  # as in the class above
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No new hash is made within; comparisons are."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
+    async def hash(self, secret: str) -> HashedSecret:
+        await self._free.wait()
+        return await super().hash(secret)
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
         self.runs += 1
         return await super()._in_turn(work)
 
