@@ -14,8 +14,8 @@ import httpx
 from tests.faults.ledger import Check, Ledger, Token, Verdict
 from tests.gateway import OPERATOR_TOKEN, Client
 
-VIEWER = "at /graphql"
-INTROSPECT = "at introspect"
+VIEWER = "/graphql"
+INTROSPECT = "oauth2/introspect"
 WAYS = (VIEWER, INTROSPECT)
 LATER = frozenset({"UNAVAILABLE", "TIMEOUT"})
 _VIEWER = "{ viewer { agentId } }"
