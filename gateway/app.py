@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from litestar import Litestar
+import msgspec
+from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
 
 from db.clock import Clock, system_clock
 from gateway.auth.secrets import SecretHasher
@@ -58,7 +62,22 @@ def application(
         route_handlers=[graphql, oauth, metadata, live, ready, metrics],
         lifespan=[lifespan],
         cors_config=cors if settings.cors_origins else None,
+        exception_handlers={HTTPException: _answer_refusal},
         openapi_config=None,
         logging_config=None,
         debug=False,
+    )
+
+
+def _answer_refusal(_: Request[object, object, State], refused: HTTPException) -> Response[bytes]:
+    """The answer to what never came as far as an endpoint: a path that there is none for, a method
+    that it does not have, a Host that can be none. In the form that the server's own refusals have
+    and OAuth's, which clients can read."""
+    said = HTTPStatus(refused.status_code).phrase.lower()
+    body = msgspec.json.encode({"error": "invalid_request", "error_description": said})
+    return Response(
+        body,
+        status_code=refused.status_code,
+        media_type="application/json",
+        headers={**(refused.headers or {}), "cache-control": "no-store", "pragma": "no-cache"},
     )
