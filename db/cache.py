@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as TimedOut
 from db.batching import Batched
 from db.errors import Unavailable
 from db.settings import MEMORY
-from db.warmth import CLAIM, MARKER, RAISE, Warmth
+from db.warmth import CLAIM, EVICTED, MARKER, RAISE, Warmth
 
 _TIMEOUT = 1  # seconds
 _PAUSE = 1.0  # seconds
@@ -33,6 +33,13 @@ _PER_QUESTION = 128
 _ROOM = 10_000
 REVOKED = b"1"
 _RAISE_ONE = RAISE + "return raise(KEYS[1], tonumber(ARGV[1]), ARGV[2])"
+# The last two keys are the marker and the count of evicted keys that it was set with.
+_READ = """
+local found, told = redis.call('MGET', unpack(KEYS)), redis.pcall('INFO', 'stats')
+local evicted = type(told) == 'string' and string.match(told, '\\nevicted_keys:(%d+)')
+if not evicted or found[#found] ~= evicted then found[#found - 1] = false end
+return found
+"""
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 # How a client tells that its server is gone. The last is uvloop's, for a connection that was closed
@@ -126,6 +133,7 @@ class RedisRevocations:
                 redis_connect_func=_learn_run_id,
             )
         )
+        self._read = self._redis.register_script(_READ)
         self._answering = True
         self._monotonic = monotonic
         self._silent_until: float | None = None
@@ -162,14 +170,17 @@ class RedisRevocations:
 
     async def _read_all(self, asked: Sequence[Sequence[str]]) -> Sequence[Found]:
         names = list(dict.fromkeys(chain.from_iterable(asked)))
-        answer = await self._ask(lambda redis: redis.mget([*names, MARKER]))
-        if isinstance(answer, _Answer) and isinstance(answer.values, list):
-            *values, marker = answer.values or [None]
-            if len(values) == len(names):
-                held = dict(zip(names, values, strict=True))
-                # The marker and the run id are of the very answer that the misses are in.
-                warm = marker is not None and marker == answer.run_id
-                return [Found([held[name] for name in keys], warm) for keys in asked]
+        answer = await self._ask(lambda _: self._read([*names, MARKER, EVICTED]))
+        if (
+            isinstance(answer, _Answer)
+            and isinstance(answer.values, list)
+            and len(answer.values) == len(names) + 2
+        ):
+            *values, marker, _ = answer.values
+            held = dict(zip(names, values, strict=True))
+            # The marker and the run id are of the very answer that the misses are in.
+            warm = marker is not None and marker == answer.run_id
+            return [Found([held[name] for name in keys], warm) for keys in asked]
         return [_missed(keys) for keys in asked]
 
     def _may_read(self) -> bool:
@@ -208,7 +219,7 @@ def _missed(keys: Sequence[str]) -> Found:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """To an MGET, with the run id of the server that gave it."""
+    """To a read, with the run id of the server that gave it."""
 
     values: object
     run_id: bytes | None
@@ -219,7 +230,7 @@ class _Client(Redis):
         self, connection: Any, command_name: str | bytes, **options: Any
     ) -> Any:
         response = await super().parse_response(connection, command_name, **options)
-        if command_name == "MGET":
+        if command_name == "EVALSHA":
             # Of this connection and of no other: a pool may hold some to a server that is gone.
             return _Answer(response, connection.run_id)
         return response

@@ -33,7 +33,8 @@ of these reads. If the worker dies, the marker does too, and PostgreSQL decides.
 
 *Eviction.* A server that may evict would forget a cut and keep the marker. Each script that sets or
 renews it looks at the policy, and at the count of evicted keys, which has to be what it was when
-the warm-up began; otherwise it deletes the marker.
+the warm-up began; otherwise it deletes the marker. Somebody may let a server evict between two of
+these: so whoever reads the marker has the server compare the two counts in the same command.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ from db.namespace import TenantPrefix
 LEASE_SECONDS = 60
 MARKER = "revocations:warm"
 CLAIM = "revocations:warming"
-_EVICTED = "revocations:evicted"
-_KEYS = (MARKER, CLAIM, _EVICTED)
+EVICTED = "revocations:evicted"
+_KEYS = (MARKER, CLAIM, EVICTED)
 _PER_SCRIPT = 1000  # keys: the server does nothing else for some milliseconds
 
 Ask: TypeAlias = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]

@@ -309,7 +309,8 @@ async def test_keys_evicted_since_the_warm_up_end_the_marker(
 ) -> None:
     opening = await warm(own)
     await with_evictions(client)
-    assert await is_warm(own), "nobody has noticed yet"
+    assert await client.exists(MARKER), "nobody has looked after it yet"
+    assert not await is_warm(own)
     with pytest.raises(Unavailable, match="evicted"):
         await own.warmth.renew(await own.warmth.look())
     assert not await is_warm(own)

@@ -26,8 +26,7 @@ _PATIENCE = 100  # seconds: never reached
 
 
 class Blows:
-    """`wires` lead to the cache, the last one from the worker. `is_cold` says whether no gateway
-    believes the cache any more, `tail` asks the worker to look at it now. By name in `all`."""
+    """`wires` lead to the cache, the last one from the worker. By name in `all`."""
 
     def __init__(
         self,
@@ -38,9 +37,6 @@ class Blows:
         wires: list[Wire],
         ledger: Ledger,
         random: Random,
-        *,
-        is_cold: Callable[[], bool],
-        tail: Callable[[], None],
     ) -> None:
         self._folder = folder
         self._aside = aside
@@ -49,8 +45,6 @@ class Blows:
         self._wires = wires
         self._ledger = ledger
         self._random = random
-        self._is_cold = is_cold
-        self._tail = tail
         self._replicas: list[Valkey] = []
         blows = [
             self.flushed,
@@ -120,8 +114,6 @@ class Blows:
             used = int(connection.info("memory")["used_memory"])
             connection.config_set("maxmemory-policy", "allkeys-lru")
             connection.config_set("maxmemory", used + _FILLERS // 4 * len(_FILLER))
-            # From here until the worker looks there is nothing that it could have forgotten.
-            self._until(self._is_cold, meanwhile=self._tail)
             for number in range(_FILLERS):
                 # It may be short of room for its own sake, and then takes nothing either.
                 with suppress(redis.exceptions.OutOfMemoryError):
@@ -192,14 +184,10 @@ class Blows:
         wanted = self._ledger.acknowledged.total() + more
         self._until(lambda: self._ledger.acknowledged.total() >= wanted)
 
-    def _until(
-        self, happens: Callable[[], object], meanwhile: Callable[[], None] | None = None
-    ) -> None:
+    def _until(self, happens: Callable[[], object]) -> None:
         deadline = time.monotonic() + _PATIENCE
         while not happens():
             assert time.monotonic() < deadline, f"waited in vain, at {self._ledger.on}"
-            if meanwhile is not None:
-                meanwhile()
             time.sleep(0.05)
 
     def _moment(self, least: float, most: float) -> None:

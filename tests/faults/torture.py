@@ -131,11 +131,7 @@ def tortured(
         everybody = aside.do(_gateways(served, ledger, random))
         stack.callback(lambda: aside.do(everybody.close()))
         crowd = _crowd(aside, served, everybody, random)
-        blows = Blows(
-            room, aside, valkey, postgres, wires, ledger, random,
-            is_cold=lambda: set(_readiness(served)) == {"cold"},
-            tail=lambda: _run(served, "TAIL_REVOCATIONS"),
-        )  # fmt: skip
+        blows = Blows(room, aside, valkey, postgres, wires, ledger, random)
         stack.callback(blows.close)
         running = aside.begin(crowd.run())
         stack.callback(running.cancel)

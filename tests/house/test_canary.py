@@ -28,6 +28,7 @@ _TOKEN = jwt.encode({"sub": "somebody-or-other"}, "a key of no importance, only 
         "-----BEGIN EC PRIVATE KEY-----",
         "$2b$12$" + "abcdefghijklmnopqrstuABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[:53],
     ],
+    ids=["client secret", "token", "private key", "hash"],
 )
 def test_a_secret_is_seen_in_a_text_and_not_repeated(secret: str) -> None:
     [seen] = canary.secrets_in(f"{{'event': 'x', 'value': '{secret}'}}")
