@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -51,7 +52,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            settle_memory()
             self._on_ready()
+
+
+def settle_memory() -> None:
+    """What was made by now lives as long as the process. Left out of every later collection, which
+    would look through all of it again while requests wait (measured: 80 to 180 ms)."""
+    gc.collect()
+    gc.freeze()
 
 
 def listen(host: str, port: int) -> socket.socket:

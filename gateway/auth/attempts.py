@@ -30,14 +30,16 @@ class LoginAttempts:
         """One attempt. `client` is what was presented, whatever that is."""
         network = network_of(address)
         failures = (
-            Budget.of(OF_CLIENT, "failed logins", tenant, client, network),
+            # An id is known in capitals too, and every spelling of it is one client.
+            Budget.of(OF_CLIENT, "failed logins", tenant, client.lower(), network),
             Budget.of(OF_ADDRESS, "failed logins", network),
         )
         return Attempt(self._budgets, self._pending, tenant, failures)
 
 
 class Attempt:
-    """From the time it `begin`s until the block is left it counts as failed, once."""
+    """It is looked at first, and then may begin, with nothing in between for anybody else to have
+    begun in. From then on until the block is left it counts as failed, once."""
 
     def __init__(
         self, budgets: Budgets, pending: Counter[str], tenant: str, failures: Sequence[Budget]
@@ -46,15 +48,18 @@ class Attempt:
         self._pending = pending
         self._tenant = tenant
         self._failures = failures
+        self._debts: Sequence[float] = ()
         self._begun = False
         self._over: Budget | None = None
 
-    async def begin(self, now: datetime) -> int:
+    async def look(self, now: datetime) -> None:
+        self._debts = await self._budgets.debts(self._failures, now)
+
+    def begin(self) -> int:
         """0 when it may be made, otherwise in how many seconds it may."""
-        debts = await self._budgets.debts(self._failures, now)
         waits = [
             (each.wait(debt, self._pending[each.key]), each)
-            for each, debt in zip(self._failures, debts, strict=True)
+            for each, debt in zip(self._failures, self._debts, strict=True)
         ]
         seconds, longest = max(waits, key=lambda wait: wait[0])
         if seconds:

@@ -61,7 +61,8 @@ class ClientAuthenticator:
 
     async def nobody(self, secret: str, attempt: Attempt, now: datetime) -> RefusedClient:
         """Costs what `by_secret` costs for a client that nobody knows."""
-        if wait := await attempt.begin(now):
+        await attempt.look(now)
+        if wait := attempt.begin():
             return RefusedClient(None, "throttled", wait)
         await self._hasher.matches(secret, None)
         return RefusedClient(None, "unknown_client")
@@ -78,18 +79,20 @@ class ClientAuthenticator:
         agent, banned = login.agent, ban(tenant, login.agent)
         compared = _worth_comparing(login, proof.secret)
         keys = [self._key(tenant, each, proof.secret) for each in compared]
-        if banned is None:
-            for credential, key in zip(compared, keys, strict=True):
-                if self._verifications.knows(key):
-                    return KnownClient(agent, credential)
-        # Whoever only waits for a comparison that is on its way costs nothing.
-        costs = banned is not None or not any(map(self._verifications.under_way, keys))
-        if costs and (wait := await attempt.begin(now)):
-            return RefusedClient(agent.agent_id, "throttled", wait)
+        if banned is not None or not self._costs_nothing(keys):
+            await attempt.look(now)
+            # Others may have begun meanwhile, or even ended.
+            free = banned is None and self._costs_nothing(keys)
+            if not free and (wait := attempt.begin()):
+                return RefusedClient(agent.agent_id, "throttled", wait)
         if banned is not None:
             same = await self._same(compared, proof.secret)
             return RefusedClient(agent.agent_id, banned if same else _why(login))
-        for credential, key in zip(compared, keys, strict=True):
+        # What is known comes before what would have to be hashed.
+        for credential, key in sorted(
+            zip(compared, keys, strict=True),
+            key=lambda each: not self._verifications.knows(each[1]),
+        ):
             if await self._verified(tenant, credential, key, proof.secret):
                 return KnownClient(agent, credential)
         if not compared:
@@ -100,6 +103,11 @@ class ClientAuthenticator:
         """What is on its way for nobody has a moment to end in."""
         await self._upgrades.settle(_SETTLING)
         await self._verifications.close()
+
+    def _costs_nothing(self, keys: Sequence[Key]) -> bool:
+        """Whether one is known, or what is on its way for others has only to be waited for."""
+        verifications = self._verifications
+        return any(verifications.knows(key) or verifications.under_way(key) for key in keys)
 
     def _key(self, tenant: Tenant, credential: Credential, secret: str) -> Key:
         return self._verifications.key(

@@ -31,6 +31,7 @@ MAX_SECRET_BYTES = 72
 # How long a hash may wait for its turn. An operation has ten seconds for all that it does.
 _PATIENCE = 8.0
 _MAX_ROOM = 1024
+_MEMORY = 8  # hashes
 _TAG_DOMAIN = b"agentidp client secret tag\0"
 _COST = re.compile(r"\$2[aby]\$([0-9]{2})\$")
 
@@ -71,7 +72,7 @@ def may_be_secret(presented: str) -> bool:
 class SecretHasher:
     """`cost` is bcrypt's work factor; at most `threads` hashes run at once, one for each CPU that
     this process may use unless told otherwise, and at most `room` wait. Without `room`, as many
-    wait as this machine hashes within the patience of a request.
+    wait as are hashed within the patience of a request, by what hashes have taken of late.
 
     Raises Unavailable when there is no room.
     """
@@ -87,9 +88,8 @@ class SecretHasher:
         started = perf_counter()
         # What an unknown client's secret is compared with, so that it takes as long as a known one.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(cost)).decode()
-        # Of each thread's, how many seconds a hash takes away from whoever waits.
-        self._seconds = (perf_counter() - started) / threads
-        self.room = min(_MAX_ROOM, ceil(_PATIENCE / self._seconds)) if room is None else room
+        self._seconds = perf_counter() - started
+        self._room = room
 
     async def hash(self, secret: str) -> HashedSecret:
         salt = bcrypt.gensalt(self.cost)
@@ -113,19 +113,32 @@ class SecretHasher:
         found = _COST.match(secret_hash)
         return found is not None and int(found[1]) < self.cost
 
+    @property
+    def room(self) -> int:
+        """How many may wait."""
+        if self._room is not None:
+            return self._room
+        return min(_MAX_ROOM, ceil(_PATIENCE * self._threads / self._seconds))
+
     async def _in_turn(self, work: Callable[[], T]) -> T:
         """Whoever is cancelled while it waits gives its place up; a hash that has begun keeps its
         own until it has ended, so that no more than `threads` ever run."""
         with self._counting:
-            waiting = self._aboard - self._threads
-            if waiting >= self.room:
-                raise Unavailable(
-                    "too many secrets are being hashed", max(1, ceil(waiting * self._seconds))
-                )
+            if self._aboard - self._threads >= self.room:
+                seconds = self._aboard * self._seconds / self._threads
+                raise Unavailable("too many secrets are being hashed", max(1, ceil(seconds)))
             self._aboard += 1
-        running = self._executor.submit(work)
+        running = self._executor.submit(self._timed, work)
         running.add_done_callback(self._ended)
         return await asyncio.wrap_future(running)
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        started = perf_counter()
+        try:
+            return work()
+        finally:
+            with self._counting:
+                self._seconds += (perf_counter() - started - self._seconds) / _MEMORY
 
     def _ended(self, _: Future[Any]) -> None:
         with self._counting:

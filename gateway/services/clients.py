@@ -88,8 +88,10 @@ class ClientService:
             return RefusedClient(None, "unknown_client")
         client = await self._assertions.by_assertion(tenant, proof, call.now)
         # A signature is cheap to look at, so only those that are wrong are held to a budget.
-        if isinstance(client, RefusedClient) and (wait := await attempt.begin(call.now)):
-            return RefusedClient(client.agent_id, "throttled", wait)
+        if isinstance(client, RefusedClient):
+            await attempt.look(call.now)
+            if wait := attempt.begin():
+                return RefusedClient(client.agent_id, "throttled", wait)
         return client
 
     async def _refuse(

@@ -209,6 +209,21 @@ def test_a_dear_hash_is_waited_for_by_few_and_a_cheap_one_by_many() -> None:
     assert 8 < dear < 400 < cheap <= 1024
 
 
+async def test_what_hashes_take_by_now_decides_who_may_wait() -> None:
+    """The machine may be slower than it was, or others may want it too."""
+    hasher = SecretHasher(CHEAPEST_BCRYPT, threads=1)
+    before = hasher.room
+    hasher.cost = 8
+    for _ in range(16):
+        await hasher.hash("x")
+    slower = hasher.room
+    assert slower < before
+    hasher.cost = CHEAPEST_BCRYPT
+    for _ in range(64):
+        await hasher.hash("x")
+    assert hasher.room > slower
+
+
 async def test_the_event_loop_runs_on_while_a_hash_is_made() -> None:
     ticks = 0
     done = False
