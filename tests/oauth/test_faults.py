@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from db.records import Tenant, TenantStatus
+from gateway.auth.tenants import MOMENT
 from tests.gateway import postgres_settings, running
 from tests.oauth.asking import GRANT, Asking, error_of
 from tests.servers.databases import Database
@@ -60,6 +62,41 @@ async def test_without_storage_every_question_is_answered_503_and_then_as_before
         assert await asking.active(token)
         assert not await asking.active(revoked)
         assert (await asking.token(GRANT)).status_code == 200
+
+
+async def test_without_storage_a_warm_cache_decides_and_only_what_it_can_prove(
+    mortal_postgres: Postgres, mortal_database: Database, redis_url: str
+) -> None:
+    """What it has heard of is refused. Of what it has not heard of a warm one proves that there is
+    nothing to hear, for as long as the tenant's row is proven too; beyond that nobody is
+    accepted."""
+    async with running(postgres_settings(mortal_database, redis_url)) as started:
+        asking = Asking(started, await started.onboard("acme"))
+        live, revoked = await started.token(asking.admin), await started.token(asking.admin)
+        await started.warm_up()
+        assert (await asking.revoke(revoked)).status_code == 200
+
+        async def shown(token: str) -> httpx.Response:
+            return await started.client.post(
+                "/graphql",
+                json={"query": "{ __typename }"},
+                headers={"authorization": f"Bearer {token}"},
+            )
+
+        assert (await shown(live)).status_code == 200
+        mortal_postgres.kill()
+        try:
+            answers = [await shown(token) for token in (revoked, live, revoked)]
+            started.clock.advance(2 * MOMENT.total_seconds())
+            late = [await shown(token) for token in (live, revoked)]
+        finally:
+            mortal_postgres.start()
+        assert [answer.status_code for answer in answers] == [401, 200, 401]
+        # A row that is not proven any more is read before anything is said of either.
+        assert [answer.status_code for answer in late] == [503, 503]
+        for answer in late:
+            assert int(answer.headers["retry-after"]) > 0
+        assert [(await shown(token)).status_code for token in (live, revoked)] == [200, 401]
 
 
 async def test_an_unforeseen_fault_is_masked_and_logged_under_the_request_s_id(
