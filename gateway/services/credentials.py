@@ -108,6 +108,8 @@ class CredentialService:
         """Raises InvalidInput, NotFound, AgentNotActive, ScopeExceeded, TooManyCredentials,
         Forbidden."""
         expires_at = await self._granted(call, agent_id, expires_at, label)
+        # Asked again, as all of it is, when the agent's row is held.
+        require_room(await self._reader(call).of_client(agent_id, call.now), "agentId")
         secret = new_secret()
         hashed = await self._hasher.hash(secret)
         fresh = new_credential(agent_id, hashed, call.now, expires_at, label)
@@ -211,6 +213,9 @@ class CredentialService:
             old = await self._managed(call, credential_id)
             require_mintable(call, await self._storage.read(prefix).agents.get(old.client_id))
             require_rotatable(old, call.now)
+            if overlap:
+                usable = await self._reader(call).of_client(old.client_id, call.now)
+                require_room(usable, "overlapSeconds")
             fresh = await make(old)
             if not overlap:
                 await self._revocations.require_ear()

@@ -112,6 +112,21 @@ class TestOfOneClientFromOneAddress:
             await exhaust(gateway, client)
             assert await outcome(gateway, wrong(client)) == THROTTLED
 
+    async def test_one_id_in_many_spellings_is_one_client(
+        self, gateway: RunningGateway, hasher: Counting
+    ) -> None:
+        """Hexadecimal digits are the same in capitals, so an id is known by any of them."""
+        admin = await gateway.onboard()
+        shouted = replace(admin, client_id=admin.client_id.upper())
+        assert shouted.client_id != admin.client_id
+        for number in range(OF_CLIENT):
+            assert await outcome(gateway, wrong(shouted if number % 2 else admin)) == REFUSED
+        before = hasher.runs
+        for each in (shouted, admin, replace(admin, client_id=admin.client_id.capitalize())):
+            assert await outcome(gateway, wrong(each)) == THROTTLED
+        assert hasher.runs == before
+        assert await outcome(gateway, shouted, ELSEWHERE) == OK
+
     async def test_a_suspended_client_s_right_secret_is_counted_alike(
         self, gateway: RunningGateway, hasher: Counting
     ) -> None:
