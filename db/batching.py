@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 from db.errors import Misused, Unavailable
 
+_AT_ONCE = 32
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -104,24 +106,36 @@ class Batched(Generic[Item, Result]):
         return batch
 
     async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
-        results: Sequence[Result | Exception]
+        try:
+            results = await self._results(batch)
+            for number, ((_, future), result) in enumerate(zip(batch, results, strict=True), 1):
+                if not future.done():
+                    _tell(future, result)
+                if number % _AT_ONCE == 0:
+                    # Each of them goes on at once, and the loop has others to see to.
+                    await asyncio.sleep(0)
+        except BaseException:
+            for _, future in batch:
+                _abandon(future)
+            raise
+
+    async def _results(
+        self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]
+    ) -> Sequence[Result | Exception]:
         try:
             results = await self._run([item for item, _ in batch])
             if len(results) != len(batch):
                 raise Misused("a batch was not answered item by item")
         except Exception as error:
-            results = [error] * len(batch)
-        except BaseException:
-            for _, future in batch:
-                _abandon(future)
-            raise
-        for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            return [error] * len(batch)
+        return results
+
+
+def _tell(future: asyncio.Future[Result], result: Result | Exception) -> None:
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def _abandon(future: asyncio.Future[Result]) -> None:

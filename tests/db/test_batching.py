@@ -298,3 +298,40 @@ def test_whatever_happens_each_is_answered_once_in_the_order_of_asking(
         assert doubling.batched.idle
 
     asyncio.run(live())
+
+
+async def test_a_large_batch_is_told_a_few_at_a_time() -> None:
+    """Whoever is answered goes on at once, so that all of them together would hold up the loop."""
+    doubling = Doubling(most=500, room=500)
+    told = 0
+    rounds: list[int] = []
+
+    async def one(number: int) -> None:
+        nonlocal told
+        assert await doubling.batched.ask(number) == 2 * number
+        told += 1
+
+    tasks = [asyncio.create_task(one(number)) for number in range(200)]
+    await _turns()
+    doubling.gate.set()
+    while told < len(tasks):
+        before = told
+        await asyncio.sleep(0)
+        rounds.append(told - before)
+    assert max(rounds) <= 32
+    await asyncio.gather(*tasks)
+
+
+async def test_who_is_not_told_yet_when_the_loop_ends_is_told_that() -> None:
+    doubling = Doubling(most=500, room=500)
+    tasks = doubling.asked(*range(200))
+    await _turns()
+    doubling.gate.set()
+    await tasks[0]
+    running = doubling.batched._running
+    assert running is not None
+    running.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    answered = [each for each in outcomes if isinstance(each, int)]
+    assert 0 < len(answered) < 200
+    assert {type(each) for each in outcomes} == {int, Unavailable}
