@@ -19,6 +19,7 @@ from db.pages import Page, PageRequest
 from db.postgres.connections import Changing, Reading
 from db.postgres.listing import Listing, Parameters, among, given
 from db.postgres.rows import AGENTS, parameters
+from db.postgres.turns import held, shared
 from db.records import Agent
 from db.tables import agents
 
@@ -36,9 +37,10 @@ _LISTS: Mapping[AgentOrder, Listing[Agent, ByInstant]] = {
     AgentOrder.CREATED_AT_ASC: Listing(_KEY, _CONDITIONS, descending=False),
 }
 _ALL = select(*AGENTS.columns(AGENTS.names))
-_GET = _ALL.where(agents.c.agent_id == bindparam("agent_id", type_=Uuid))
-_HOLD = _GET.with_for_update()
-_SHARE = _GET.with_for_update(read=True)
+_ID = bindparam("agent_id", type_=Uuid)
+_GET = _ALL.where(agents.c.agent_id == _ID)
+_HOLD = held(_GET, agents, _ID)
+_SHARE = shared(_GET, agents, _ID)
 _BY_EMAIL = _ALL.where(agents.c.email == bindparam("email"))
 _ADD = insert(agents)
 _SAVE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, literal, select, update
+from sqlalchemy import String, bindparam, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import lists
@@ -17,6 +17,7 @@ from db.postgres.connections import Changing, Reading
 from db.postgres.idempotency import PostgresIdempotencyReader, PostgresIdempotencyStore
 from db.postgres.listing import Listing, Parameters, among, given
 from db.postgres.rows import OPERATOR_EVENTS, PURGES, SIGNING_KEYS, TENANTS, parameters
+from db.postgres.turns import held, shared
 from db.postgres.work import PostgresWorkReader, PostgresWorkStore
 from db.records import OperatorEvent, Purge, SigningKey, SigningKeyStatus, Tenant
 from db.tables import operator_events, purge_log, signing_keys, tenants
@@ -24,11 +25,12 @@ from db.tables import operator_events, purge_log, signing_keys, tenants
 _TENANTS: Listing[Tenant, BySlug] = Listing(
     (tenants.c.slug,), {"status": among(tenants.c.status, "status")}, descending=False
 )
-_GET = select(*TENANTS.columns(TENANTS.names)).where(tenants.c.slug == bindparam("slug"))
-_HOLD = _GET.with_for_update()
+_SLUG = bindparam("slug", type_=String)
+_GET = select(*TENANTS.columns(TENANTS.names)).where(tenants.c.slug == _SLUG)
+_HOLD = held(_GET, tenants, _SLUG)
 # As a foreign key would hold it: whoever holds the row to change it waits, and is waited for, but
 # a migration that notes the revision is not.
-_SHARE = _GET.with_for_update(read=True, key_share=True)
+_SHARE = shared(_GET, tenants, _SLUG, key_share=True)
 _ADD = insert(tenants)
 _SAVE = update(tenants).where(tenants.c.slug == bindparam("key")).returning(tenants.c.slug)
 _NEVER_CHANGES = ("slug", "created_at")
