@@ -12,6 +12,8 @@ WHO = "{ viewer { email } }"
 
 
 async def test_without_a_token_only_guarded_fields_are_refused(asking: Asking) -> None:
+    """RFC 6750 §3.1 has a 401 without an error code. Some fields are for anybody, so it is a field
+    that is refused here and not the request; the OAuth endpoints answer 401."""
     document = '{ __typename node(id: "x") { id } __schema { queryType { name } } }'
     answer = await asking.nobody.post({"query": document}, accept=RESPONSE_JSON)
     assert answer.status_code == 200
@@ -137,6 +139,9 @@ async def test_the_operator_is_no_tenant_s_agent(asking: Asking) -> None:
 
 
 async def test_a_scope_that_is_missing_is_named(asking: Asking) -> None:
+    """RFC 6750 §3.1 has a 403 for it, `insufficient_scope`, with the scope. A GraphQL answer may
+    hold what other fields were allowed, so its status is of the whole; the refusal stands in
+    `errors[]` at the field's own path, FORBIDDEN, and names the scope."""
     narrow = await asking.by(asking.admin, "agents:read")
     error = await narrow.denied("registerAgent", profile())
     assert (error["code"], error["scope"]) == ("FORBIDDEN", "agents:write")

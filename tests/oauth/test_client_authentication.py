@@ -145,7 +145,10 @@ async def test_a_malformed_or_unknown_authorization_is_a_failed_authentication(
     ids=lambda value: value[:24],
 )
 async def test_a_wrong_secret_is_refused_whatever_it_is(asking: Asking, secret: str) -> None:
-    """Among them the right one with more behind it, its beginning, and its stored hash."""
+    """Among them the right one with more behind it, its beginning, and its stored hash.
+
+    For a secret in the body RFC 6749 §5.2 would have a 400 too; here there is one answer.
+    """
     admin = asking.admin
     storage = asking.running.gateway.storage.read(admin.prefix)
     [kept] = await storage.credentials.of_client(UUID(admin.client_id), asking.running.clock.now)

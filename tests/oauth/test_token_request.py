@@ -63,6 +63,7 @@ async def test_a_form_of_any_charset_parameter_is_accepted(
 async def test_another_content_type_or_none_is_refused(
     asking: Asking, endpoint: str, content_type: str | None
 ) -> None:
+    """HTTP would have a 415 for it; OAuth's own word is 400, which its clients can read."""
     answer = await asking.post(endpoint, {**GRANT, "token": "x"}, content_type=content_type)
     assert error_of(answer) == INVALID_REQUEST
 
@@ -134,6 +135,7 @@ async def test_parameters_without_a_value_count_as_omitted_and_the_rest_is_accep
 
 @pytest.mark.parametrize("query", ["", "&grant_type=client_credentials"])
 async def test_credentials_in_the_uri_are_not_read(asking: Asking, query: str) -> None:
+    """They are passed over, as whatever else stands there: the client has then proved nothing."""
     admin = asking.admin
     uri = f"?client_id={admin.client_id}&client_secret={admin.secret}{query}"
     answer = await asking.token(GRANT, authorization=None, query=uri)
