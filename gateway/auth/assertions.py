@@ -10,7 +10,7 @@ is known or not. What is not equal: the microseconds that reading rows takes whe
 RSA key of more than 2048 bits, and several keys of one client that fit, which are tried one after
 the other. A client id is 122 random bits, so that who measures these learns of none.
 
-Sources: RFC 7521 §4.2 and §5.2, RFC 7523 §2.2 and §3, RFC 7515 §5.2, RFC 8725.
+Sources: RFC 7521 §4.2 and §5.2, RFC 7523 §2.2 and §3, RFC 7515 §5.2, RFC 7519 §2, RFC 8725.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class AssertionAuthenticator:
         it could be good by any process's clock: what has ended is swept an hour later."""
         jti, exp = claims["jti"], claims["exp"]
         assert isinstance(jti, str)
-        assert isinstance(exp, int)
+        assert _is_number(exp)
         used = Revocation(_name(agent_id, jti), datetime.fromtimestamp(exp, UTC), now)
         async with self._storage.unit(tenant.prefix) as unit:
             return await unit.revocations.add(used)
@@ -155,8 +155,9 @@ def _problem(
     return None
 
 
-def _is_number(value: JSON) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_number(value: JSON) -> TypeGuard[int | float]:
+    """A NumericDate may have a fraction, and no NaN comes through."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _name(agent_id: UUID, jti: str) -> UUID:

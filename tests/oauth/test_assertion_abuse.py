@@ -121,7 +121,8 @@ async def test_a_header_that_is_not_to_be_believed(
         ({"exp": None}, "expired_assertion"),
         ({"exp": "9999999999"}, "expired_assertion"),
         ({"exp": True}, "expired_assertion"),
-        ({"exp": 9999999999.5}, "expired_assertion"),
+        ({"exp": 9999999999.5}, "long_lived_assertion"),
+        ({"exp": 0.5}, "expired_assertion"),
         ({"exp": -1}, "expired_assertion"),
         ({"exp": 0}, "expired_assertion"),
         ({"exp": 10**400}, "long_lived_assertion"),
@@ -130,7 +131,9 @@ async def test_a_header_that_is_not_to_be_believed(
         ({"exp": {}}, "expired_assertion"),
         ({"iat": "now"}, "early_assertion"),
         ({"iat": 10**400}, "early_assertion"),
-        ({"iat": 1.5}, "early_assertion"),
+        ({"iat": 1.5}, "old_assertion"),
+        ({"iat": 9999999999.5}, "early_assertion"),
+        ({"nbf": 9999999999.5}, "early_assertion"),
         ({"iat": False}, "early_assertion"),
         ({"iat": 0}, "old_assertion"),
         ({"iat": -(10**400)}, "old_assertion"),
@@ -288,9 +291,34 @@ async def test_the_seconds_of_its_life(asking: Asking, signer: Signer) -> None:
         ({"iat": second + 31}, "early_assertion"),
         ({"nbf": second + 31}, "early_assertion"),
         ({"iat": second - 330}, "old_assertion"),
+        ({"exp": second + 0.25}, "expired_assertion"),
+        ({"exp": second + 330.5}, "long_lived_assertion"),
+        ({"iat": second + 30.5}, "early_assertion"),
+        ({"nbf": second + 30.5}, "early_assertion"),
+        ({"iat": second - 330.5}, "old_assertion"),
     )
     for claims, reason in rows:
         assert (await refused(asking, signer.assertion(**claims)))["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"exp": "1e999"}, "long_lived_assertion"),
+        ({"exp": "-1e999"}, "expired_assertion"),
+        ({"iat": "1e999"}, "early_assertion"),
+        ({"iat": "-1e999"}, "old_assertion"),
+        ({"nbf": "1e999"}, "early_assertion"),
+    ],
+    ids=str,
+)
+async def test_a_number_that_no_float_can_hold(
+    asking: Asking, signer: Signer, claims: dict[str, str], reason: str
+) -> None:
+    """It is JSON, and read as infinite."""
+    [(name, number)] = claims.items()
+    text = json.dumps({**signer.claims, name: "?"}).replace('"?"', number)
+    assert (await refused(asking, signer.saying(text.encode())))["reason"] == reason
 
 
 async def test_a_key_that_was_kept_and_would_not_be_taken_proves_nothing(

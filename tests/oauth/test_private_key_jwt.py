@@ -81,6 +81,17 @@ async def test_what_its_header_and_its_claims_say_besides_is_not_read(asking: As
     assert answer.status_code == 200
 
 
+async def test_its_instants_may_have_fractions(stored: Asking) -> None:
+    """RFC 7519 §2: a NumericDate is a number of seconds, which need not be whole."""
+    signer = await enrolled(stored)
+    now = stored.running.clock.now.timestamp()
+    assertion = signer.assertion(iat=now - 0.5, nbf=now - 0.5, exp=now + 0.5)
+    assert (await present(stored, assertion)).status_code == 200
+    assert error_of(await present(stored, assertion)) == INVALID_CLIENT
+    [told] = await stored.running.trail(stored.admin, AuditAction.AUTH_FAILED)
+    assert told.metadata == {"reason": "replayed_assertion"}
+
+
 class TestOneWay:
     """Of a secret in the header, one in the body, an assertion and a token there is just one."""
 
