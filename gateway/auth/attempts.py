@@ -71,6 +71,8 @@ class Attempt:
 
     async def failed(self, now: datetime) -> None:
         await self._budgets.spend(self._failures, now)
+        # Whatever is written of it until the block is left, it has been paid for.
+        self._end()
 
     async def is_news(self, now: datetime) -> bool:
         """Whether nobody of this tenant has met the budget that stopped it within a minute."""
@@ -87,8 +89,12 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if not self._begun:
             return
+        self._begun = False
         for each in self._failures:
             self._pending[each.key] -= 1
             if not self._pending[each.key]:
