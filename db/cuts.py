@@ -24,6 +24,10 @@ CUT_LIFE = LONGEST_TOKEN_LIFE + timedelta(seconds=CLOCK_LEEWAY_SECONDS)
 """How long a cut counts from the instant that it holds. The last token before it may have been
 issued later than that, by the clock of another process or while the cut was being committed."""
 
+LAST_SECOND = 253_402_300_799
+"""The last one that a token may say it ends at, which a timestamp column can hold. Until then a
+retired key is known as that: who has stolen it says of a token's life what he likes."""
+
 LEAST_ID = UUID(int=0)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

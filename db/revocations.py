@@ -3,7 +3,8 @@
 A revocation is committed to storage first and only then published to the cache. A hit in the cache
 refuses a token with one round trip. A miss is believed only when the cache proves, in the same
 round trip, that it holds every cut (`db.warmth`); storage decides otherwise. Keys live exactly as
-long as a token that they refuse can.
+long as a token that they refuse can; of a signing key that is for ever, for it may be in other
+hands than ours.
 
 **Acknowledged** is a cut when no process can still believe otherwise. One of three things is true
 then. The key is in the cache's server. Or the marker is gone, and with it the claim of a warm-up
@@ -28,7 +29,7 @@ from uuid import UUID
 
 from db.cache import REVOKED, NoCache, RedisRevocations, RevocationCache, open_cache
 from db.contract import Storage
-from db.cuts import CLOCK_LEEWAY_SECONDS, cut_until, token_until
+from db.cuts import CLOCK_LEEWAY_SECONDS, LAST_SECOND, cut_until, token_until
 from db.errors import Unavailable
 from db.namespace import TenantPrefix, retired_key
 from db.records import SigningKeyStatus, Tenant
@@ -165,8 +166,8 @@ class Revocations:
         await self._acknowledge(written, since, now)
 
     async def publish_key(self, kid: str, since: datetime, now: datetime) -> None:
-        """Every token that is signed with a key."""
-        written = await self._cache.mark(retired_key(kid), cut_until(since))
+        """Every token that is signed with a key, whatever it says of itself."""
+        written = await self._cache.mark(retired_key(kid), LAST_SECOND)
         await self._acknowledge(written, since, now)
 
     async def require_ear(self) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from db.contract import RevocationReader
-from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LEAST_ID, CutKind, Cuts, cut_until
+from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LAST_SECOND, LEAST_ID, CutKind, Cuts, cut_until
 from db.errors import AgentIdPError, Unavailable
 from db.filters import TenantFilter
 from db.namespace import retired_key
@@ -27,6 +27,7 @@ from workers.tenants import WITH_TABLES, tenants
 _AT_ONCE = 4
 _STRETCH = 10_000
 _HUNDRED = 100
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _LEEWAY = timedelta(seconds=CLOCK_LEEWAY_SECONDS)
 _log = structlog.get_logger(__name__)
 
@@ -143,12 +144,10 @@ class Filling:
             found = read
 
     async def _retired(self, since: datetime | None) -> None:
-        """The keys that are retired, and with each all that it signed."""
-        oldest = self._live - CUT_LIFE
+        """The keys that are retired, and with each all that it signed, however long ago."""
         keys = self._state.storage.registry.signing_keys
-        for key in await keys.retired(oldest if since is None else max(since, oldest)):
-            until = cut_until(key.changed_at)
-            if not await self._state.cache.mark(retired_key(key.kid), until):
+        for key in await keys.retired(since or _BEGINNING):
+            if not await self._state.cache.mark(retired_key(key.kid), LAST_SECOND):
                 raise _silent()
             self._keys += 1
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from db.cuts import LAST_SECOND
 from db.errors import Unauthenticated
 from db.namespace import prefix_problem
 from db.records import Agent, Credential, Tenant
@@ -29,8 +30,6 @@ _TYPE = "at+jwt"
 # One is about a kilobyte and a half.
 _MOST_REMEMBERED = 4096
 _TYPES = frozenset({"at+jwt", "application/at+jwt"})
-# Seconds since 1970 that a timestamp column can hold, far beyond any token's life.
-_LAST_SECOND = 253_402_300_799
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -166,7 +165,7 @@ class TokenAuthority:
         if (
             said.iss != self.issuer(said.slug)
             or prefix_problem(said.slug) is not None
-            or said.exp > _LAST_SECOND
+            or said.exp > LAST_SECOND
         ):
             raise _not_accepted()
         return msgspec.structs.replace(said, kid=key.kid)

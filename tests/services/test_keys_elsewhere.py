@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from uuid import uuid4
 
+import jwt
 import pytest
 from redis.asyncio import Redis
 
-from db.cuts import CLOCK_LEEWAY_SECONDS
+from db.cuts import CLOCK_LEEWAY_SECONDS, CUT_LIFE, LAST_SECOND
 from db.errors import InvalidTransition, Unauthenticated, Unavailable
 from db.namespace import retired_key
 from db.records import SigningAlgorithm, SigningKeyStatus
@@ -17,9 +19,10 @@ from db.warmth import LEASE_SECONDS
 from db.work import JobName
 from gateway.auth.keyring import RELOAD_SECONDS
 from gateway.auth.principal import Operator
+from gateway.auth.vault import Vault
 from gateway.services.call import Call
 from tests.auth import forging
-from tests.gateway import Client, RunningGateway, postgres_settings, running
+from tests.gateway import KEY_ENCRYPTION_SECRET, Client, RunningGateway, postgres_settings, running
 from tests.servers.databases import Database
 from tests.servers.places import temporary_place
 from tests.servers.valkey import Valkey
@@ -161,10 +164,37 @@ async def test_a_retirement_is_acknowledged_when_nobody_can_think_otherwise(
             valkey.stop()
 
 
-async def test_the_cut_of_a_key_lives_as_long_as_its_last_token_can(
+async def test_a_stolen_key_that_was_retired_long_ago_signs_nothing_that_is_accepted(
     pair: Pair, redis: Redis
 ) -> None:
+    """Though a gateway still knows it that has published and signed nothing since, and the cache,
+    which is warm, has been filled after the longest life of a token that we would issue."""
+    [kept] = await pair.here.gateway.storage.registry.signing_keys.all()
+    stolen = Vault(KEY_ENCRYPTION_SECRET).open(kept)
+    issued = await pair.here.token(pair.admin)
+    claims = jwt.decode(issued, options={"verify_signature": False})
+    header = jwt.get_unverified_header(issued)
+
+    def forge() -> str:
+        lasting = {"jti": str(uuid4()), "exp": claims["exp"] + 10 * 365 * 86_400}
+        return forging.signed(stolen.private, header, {**claims, **lasting})
+
+    assert await pair.is_accepted(forge(), pair.there)
+    long_ago = replace(pair.operator, now=pair.operator.now - 2 * CUT_LIFE)
+    keys = pair.here.gateway.keys
+    fresh = await keys.publish(long_ago, SigningAlgorithm.ES256)
+    await keys.activate(long_ago, fresh.kid, immediately=True)
+    await keys.retire(long_ago, stolen.kid)
+    await pair.here.warm_up()
+    assert not await pair.is_accepted(forge(), pair.there)
+    await redis.flushdb()
+    await pair.here.warm_up()
+    assert not await pair.is_accepted(forge(), pair.there)
+
+
+async def test_the_cut_of_a_key_never_ends(pair: Pair, redis: Redis) -> None:
     before, _ = await pair.rotated()
     await pair.here.gateway.keys.retire(pair.operator, before)
-    left = await redis.ttl(retired_key(before))
-    assert 86_400 <= left <= 86_400 + 2 * CLOCK_LEEWAY_SECONDS
+    async with redis.pipeline() as pipeline:
+        pipeline.expiretime(retired_key(before))
+        assert await pipeline.execute() == [LAST_SECOND]
