@@ -131,7 +131,6 @@ def test_a_private_member_is_refused_whatever_it_says(
         {**EC, "kty": "OKP"},
         {**EC, "kty": "RSA"},
     ],
-    ids=str,
 )
 def test_what_is_no_key_of_a_kind_that_we_take_is_refused(value: Any) -> None:
     assert CANARY not in refusal(value)
