@@ -26,6 +26,7 @@ from gateway.auth.clients import KnownClient
 from gateway.auth.tokens import Claims, IssuedToken, TokenAuthority
 from gateway.services.call import Call
 from gateway.services.rate import RateLimit
+from gateway.services.standing import hold
 
 READ, WRITE = "tokens:read", "tokens:write"
 _ANY_AUDIENCE = ""
@@ -117,8 +118,9 @@ class TokenService:
     async def revoke(self, call: Call, token: str) -> None:
         """Refused from now on, everywhere. What is no live token of this tenant is left alone.
 
-        Raises Forbidden for another client's token without `tokens:write`, Throttled, and
-        Unavailable while not everybody knows of a revocation that was made; repeat it.
+        Raises Forbidden for another client's token without `tokens:write`, Unauthenticated when the
+        caller has been cut off meanwhile, Throttled, and Unavailable while not everybody knows of a
+        revocation that was made; repeat it.
         Source: RFC 7009 §2.
         """
         await self._rate.require(call)
@@ -130,7 +132,7 @@ class TokenService:
         prefix = call.tenant.prefix
         async with self._storage.unit(prefix) as unit:
             # Whoever acts with this token right now is waited for, and refused afterwards.
-            await unit.agents.get(claims.sub)
+            await hold(unit, call, claims.sub)
             revocation = Revocation(claims.jti, claims.expires_at, call.now)
             new = await unit.revocations.add(revocation)
             if new:

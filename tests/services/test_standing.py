@@ -18,7 +18,7 @@ from gateway.services.minting import MAX_USABLE
 from gateway.services.profiles import AgentChanges
 from tests.gateway import Client, RunningGateway, profile
 
-WRITES = ("agents:write", "credentials:write")
+WRITES = ("agents:write", "credentials:write", "tokens:write")
 GRANT = {"grant_type": "client_credentials"}
 
 Act = Callable[[Call], Awaitable[object]]
@@ -36,6 +36,7 @@ async def acts(gateway: RunningGateway, admin: Client) -> dict[str, Act]:
     ]
     rotated = (await credentials.generate(call, made[5])).credential.credential_id
     revoked = (await credentials.generate(call, made[6])).credential.credential_id
+    token = await gateway.token(await gateway.client_of(admin, email="victim@agents.example"))
     await agents.suspend(call, made[2])
     await switch.engage(call, "to begin with", agent_id=made[8])
     return {
@@ -47,6 +48,7 @@ async def acts(gateway: RunningGateway, admin: Client) -> dict[str, Act]:
         "generate": lambda c: credentials.generate(c, made[4]),
         "rotate": lambda c: credentials.rotate(c, rotated),
         "revoke": lambda c: credentials.revoke(c, revoked),
+        "revoke a token": lambda c: gateway.gateway.tokens.revoke(c, token),
         "stop": lambda c: switch.engage(c, "it misbehaves", agent_id=made[7]),
         "stop all": lambda c: switch.engage(c, "they misbehave"),
         "release": lambda c: switch.release(c, agent_id=made[8]),
@@ -111,6 +113,7 @@ async def of_a_tenant_that_was_suspended(
         "generate",
         "rotate",
         "revoke",
+        "revoke a token",
         "stop",
         "stop all",
         "release",
