@@ -100,7 +100,13 @@ class OnboardingService:
         if held := await unit.tenants.get(tenant.slug):
             await self._require_unused(held)
             # What it was cut off from before stays cut off: whoever was told of it keeps that.
-            kept = replace(tenant, revision=held.revision, token_generation=held.token_generation)
+            kept = replace(
+                tenant,
+                revision=held.revision,
+                token_generation=held.token_generation,
+                kill_switched_at=held.kill_switched_at,
+                kill_switch_reason=held.kill_switch_reason,
+            )
             await unit.tenants.save(kept)
         else:
             await unit.tenants.add(tenant)

@@ -260,6 +260,19 @@ async def test_onboarding_takes_no_cut_of_the_tenant_back(gateway: RunningGatewa
     assert (await gateway.as_caller(client_of(made))).agent.agent_id == made.client_id
 
 
+async def test_onboarding_releases_no_kill_switch(gateway: RunningGateway) -> None:
+    now, operator = gateway.clock.now, gateway.call(Operator())
+    await provision_tenant(gateway.gateway.storage, "acme", None, now)
+    await gateway.gateway.kill_switch.engage(operator, "not before Monday", slug="acme")
+
+    made = await onboard(gateway)
+
+    assert (await stored(gateway)).kill_switch_reason == "not before Monday"
+    assert (await stored(gateway)).is_killed
+    await gateway.gateway.kill_switch.release(operator, slug="acme")
+    assert (await gateway.as_caller(client_of(made))).agent.agent_id == made.client_id
+
+
 async def test_what_failed_before_it_had_an_agent_is_onboarded_anew_with_a_new_secret(
     gateway: RunningGateway,
 ) -> None:
