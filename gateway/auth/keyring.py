@@ -99,6 +99,7 @@ class KeyRing:
         self._turn = asyncio.Lock()
         self._read_at = now
         self._searched_at: datetime | None = None
+        self._silent = False
 
     @property
     def known(self) -> KeySet:
@@ -115,18 +116,20 @@ class KeyRing:
         return self._known
 
     async def find(self, kid: str, now: datetime) -> Key | None:
-        """The key of that name; storage is asked for one that is not known here."""
+        """The key of that name; storage is asked for one that is not known here. Raises Unavailable
+        when it could not answer: what somebody else has made since may be good, or to be cut
+        off."""
         if (key := self._known.get(kid)) or self.kept is None:
             return key
         # While somebody reads, the result is waited for: it may be the search for this very name.
-        if self._has_searched(now) and not self._turn.locked():
-            return None
-        async with self._turn:
-            if (key := self._known.get(kid)) or self._has_searched(now):
-                return key
-            self._searched_at = now
-            await self._read(now)
-        return self._known.get(kid)
+        if not self._has_searched(now) or self._turn.locked():
+            async with self._turn:
+                if self._known.get(kid) is None and not self._has_searched(now):
+                    self._searched_at = now
+                    await self._read(now)
+        if (key := self._known.get(kid)) is None and self._silent:
+            raise Unavailable("the signing keys cannot be read", retry_after=SEARCH_SECONDS)
+        return key
 
     async def learn(self, now: datetime) -> None:
         """What this process has just changed itself."""
@@ -141,9 +144,11 @@ class KeyRing:
         what was signed before still verifies."""
         assert self.kept is not None
         self._read_at = now
+        self._silent = False
         try:
             found = await self.kept.read(self._known)
         except (Unavailable, Misconfigured) as error:
+            self._silent = isinstance(error, Unavailable)
             _log.warning("signing keys not read, the ones known before stay", reason=error.message)
             return
         if found is None:

@@ -128,7 +128,8 @@ class TokenAuthority:
         """The claims of a token of ours at `now`.
 
         `audience` defaults to the issuer: the token is meant for the gateway itself. An empty
-        text accepts any audience, for introspection and revocation. Raises Unauthenticated.
+        text accepts any audience, for introspection and revocation. Raises Unauthenticated, and
+        Unavailable for a key that is unknown here while storage cannot be asked.
         """
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise _not_accepted()

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 
 from db.backends import open_storage
 from db.contract import Storage
+from db.errors import Unavailable
 from db.memory.storage import MemoryStorage
 from db.records import SigningAlgorithm, SigningKey, SigningKeyStatus
 from gateway.auth.keyring import RELOAD_SECONDS, SEARCH_SECONDS, KeyRing, load_keys
@@ -196,5 +197,10 @@ class TestTrouble:
             known = ring.known
             mortal_postgres.kill()
             assert await ring.current(at(RELOAD_SECONDS)) is known
-            assert await ring.find("unknown", at(RELOAD_SECONDS)) is None
+            # Somebody else may have made it, and what it signed may be good, or to be revoked.
+            for seconds in (0, SEARCH_SECONDS / 2, SEARCH_SECONDS):
+                with pytest.raises(Unavailable):
+                    await ring.find("unknown", at(RELOAD_SECONDS + seconds))
+            assert await ring.find(known.signing.kid, at(RELOAD_SECONDS)) is known.signing
             mortal_postgres.start()
+            assert await ring.find("unknown", at(RELOAD_SECONDS + 2 * SEARCH_SECONDS)) is None
