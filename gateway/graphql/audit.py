@@ -31,7 +31,10 @@ class AuditEvent(Node):
 
     event_id: UUID = strawberry.field(description="In the order of time: a UUIDv7.")
     agent_id: UUID = strawberry.field(
-        description="Who did it; the nil UUID stands for a client that nobody knows."
+        description=(
+            "Who did it; the nil UUID stands for the operator, and for a client that nobody knows. "
+            "What came about by time alone is told of the agent that it happened to."
+        )
     )
     action: enums.AuditAction
     outcome: enums.AuditOutcome

@@ -10,7 +10,7 @@ import strawberry
 from strawberry import UNSET
 from strawberry.scalars import JSON
 
-from db import filters, records
+from db import errors, filters, records
 from db.pages import PageRequest
 from gateway.graphql import enums, selection
 from gateway.graphql.access import Access, guarded
@@ -235,7 +235,7 @@ class CredentialMutations:
         self, info: Info, input: GenerateCredentialInput
     ) -> GenerateCredentialPayload:
         call, service = info.context.call, info.context.gateway.credentials
-        agent_id, key, secret = input.agent_id, given(input.public_key), None
+        agent_id, key, secret = input.agent_id, _key(input.public_key), None
         expires_at, label = given(input.expires_at), given(input.label)
         if key is None:
             fresh = await service.generate(call, agent_id, expires_at=expires_at, label=label)
@@ -260,7 +260,7 @@ class CredentialMutations:
         self, info: Info, input: RotateCredentialInput
     ) -> RotateCredentialPayload:
         call, service = info.context.call, info.context.gateway.credentials
-        credential_id, key, secret = input.credential_id, given(input.public_key), None
+        credential_id, key, secret = input.credential_id, _key(input.public_key), None
         overlap = given(input.overlap_seconds) or 0
         if key is None:
             fresh = await service.rotate(call, credential_id, overlap_seconds=overlap)
@@ -278,3 +278,13 @@ class CredentialMutations:
         context = info.context
         revoked = await context.gateway.credentials.revoke(context.call, input.credential_id)
         return CredentialRevoked(credential=shown(revoked))
+
+
+def _key(public_key: JSON | None) -> JSON | None:
+    """None for one that was left out. Raises InvalidInput for null: whoever has lost a key on the
+    way should not be given a secret."""
+    if public_key is None:
+        raise errors.InvalidInput(
+            "publicKey cannot be null; leave it out for a secret", ("publicKey",)
+        )
+    return given(public_key)

@@ -32,7 +32,8 @@ for _enum, _description in (
     (AgentOrder, "How a list of agents is sorted."),
     (
         CredentialStatus,
-        "Whether a credential has been revoked; that one has expired is not said here.",
+        "Whether a credential has been revoked. One that ended by itself is shown so within "
+        "some minutes of its `expiresAt`, which is when it ended.",
     ),
     (AuditAction, "What was done: `AGENT_CREATED` is the trail's `agent.created`, and so on."),
     (AuditOutcome, "How it ended; the last five are verdicts on what an agent was about to do."),

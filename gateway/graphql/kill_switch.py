@@ -169,5 +169,5 @@ class KillSwitchMutations:
 def _agent(agent_id: UUID | None) -> UUID | None:
     """None for one that was left out, which means them all. Raises InvalidInput for null."""
     if agent_id is None:
-        raise errors.InvalidInput("leave it out when every agent is meant", ("agentId",))
+        raise errors.InvalidInput("agentId cannot be null; give the agent's id", ("agentId",))
     return given(agent_id)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 import strawberry
 from strawberry import UNSET
 
-from db import filters, records
+from db import errors, filters, records
 from gateway.graphql import enums
 from gateway.graphql.access import OPERATOR, guarded
 from gateway.graphql.context import Info
@@ -25,6 +25,8 @@ from gateway.graphql.pages import (
     page_request,
 )
 from gateway.services.tenants import TenantChanges
+
+T = TypeVar("T")
 
 
 @strawberry.type(description="A row of the registry; its slug is also the prefix of its tables.")
@@ -118,12 +120,13 @@ class UpdateTenantInput:
 
     def meant(self) -> TenantChanges:
         changes = TenantChanges()
-        if self.display_name is not None and self.display_name is not UNSET:
-            changes["display_name"] = self.display_name
+        """Raises InvalidInput for a null that would have no meaning."""
+        if self.display_name is not UNSET:
+            changes["display_name"] = _said(self.display_name, "displayName")
         if self.retention_days is not UNSET:
             changes["retention_days"] = self.retention_days
-        if self.resource_servers is not None and self.resource_servers is not UNSET:
-            changes["resource_servers"] = tuple(self.resource_servers)
+        if self.resource_servers is not UNSET:
+            changes["resource_servers"] = tuple(_said(self.resource_servers, "resourceServers"))
         return changes
 
 
@@ -234,3 +237,9 @@ class TenantMutations:
 
 def _shown(tenant: records.Tenant) -> Tenant:
     return cast(Tenant, tenant)
+
+
+def _said(value: T | None, path: str) -> T:
+    if value is None:
+        raise errors.InvalidInput(f"{path} cannot be null; leave it out to keep it", (path,))
+    return value

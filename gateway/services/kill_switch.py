@@ -147,7 +147,9 @@ class KillSwitchService:
         async with self._storage.joint_unit(prefix) as unit:
             tenant, agent = await _held(unit, call, agent_id)
             if agent.kill_switched_at is None:
-                raise InvalidTransition("the kill switch is not engaged", ("agentId",))
+                raise InvalidTransition(
+                    "the kill switch of the agent itself is not engaged", ("agentId",)
+                )
             if not isinstance(call.principal, Operator):
                 require_cover(call, frozenset(agent.capabilities))
             said: JSONObject = {

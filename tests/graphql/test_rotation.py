@@ -106,7 +106,7 @@ async def test_null_is_the_same_as_nothing_said(asking: Asking) -> None:
     agent_id = await asking.registered()
     await asking.enabled(agent_id)
     old = await only_credential(asking, agent_id)
-    payload = await rotated(asking, old, overlapSeconds=None, publicKey=None)
+    payload = await rotated(asking, old, overlapSeconds=None)
     assert payload["clientSecret"].startswith("sk_live_")
     assert await old_ones(asking, status={"in": ["ACTIVE"]}, replaced=True) == []
 
@@ -145,7 +145,8 @@ async def test_a_key_is_taken_in_the_place_of_a_secret_and_shown(stored: Asking)
 
 
 @pytest.mark.parametrize(
-    "key", [{}, [], "x", 7, {"kty": "oct", "k": "c2VjcmV0"}, ClientKey().public | {"d": "c2VjcmV0"}]
+    "key",
+    [None, {}, [], "x", 7, {"kty": "oct", "k": "c2VjcmV0"}, ClientKey().public | {"d": "c2VjcmV0"}],
 )
 async def test_what_is_no_public_key_is_an_input_error_that_repeats_nothing(
     asking: Asking, key: object

@@ -68,7 +68,8 @@ async def test_a_tenant_s_name_and_retention_are_changed_one_by_one(stored: Aski
 
 @pytest.mark.parametrize(
     "said", [{"retentionDays": 0}, {"retentionDays": -1}, {"retentionDays": 36_501},
-             {"displayName": ""}, {"displayName": "x" * 129}, {"displayName": "a\x00b"}]
+             {"displayName": ""}, {"displayName": "x" * 129}, {"displayName": "a\x00b"},
+             {"displayName": None}, {"resourceServers": None}]
 )  # fmt: skip
 async def test_what_a_tenant_cannot_be_given_changes_nothing(
     stored: Asking, said: dict[str, object]
