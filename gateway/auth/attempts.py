@@ -52,6 +52,10 @@ class Attempt:
         self._begun = False
         self._over: Budget | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        return self._begun
+
     async def look(self, now: datetime) -> None:
         self._debts = await self._budgets.debts(self._failures, now)
 

@@ -79,24 +79,24 @@ class ClientAuthenticator:
         agent, banned = login.agent, ban(tenant, login.agent)
         compared = _worth_comparing(login, proof.secret)
         keys = [self._key(tenant, each, proof.secret) for each in compared]
-        if banned is not None or not self._costs_nothing(keys):
+        if banned is not None or not compared:
             await attempt.look(now)
-            # Others may have begun meanwhile, or even ended.
-            free = banned is None and self._costs_nothing(keys)
-            if not free and (wait := attempt.begin()):
+            if wait := attempt.begin():
                 return RefusedClient(agent.agent_id, "throttled", wait)
-        if banned is not None:
             same = await self._same(compared, proof.secret)
-            return RefusedClient(agent.agent_id, banned if same else _why(login))
+            return RefusedClient(agent.agent_id, banned if banned and same else _why(login))
         # What is known comes before what would have to be hashed.
         for credential, key in sorted(
             zip(compared, keys, strict=True),
             key=lambda each: not self._verifications.knows(each[1]),
         ):
+            if not attempt.has_begun and not self._costs_nothing(key):
+                await attempt.look(now)
+                # Others may have begun meanwhile, or even ended.
+                if not self._costs_nothing(key) and (wait := attempt.begin()):
+                    return RefusedClient(agent.agent_id, "throttled", wait)
             if await self._verified(tenant, credential, key, proof.secret):
                 return KnownClient(agent, credential)
-        if not compared:
-            await self._hasher.matches(proof.secret, None)
         return RefusedClient(agent.agent_id, _why(login))
 
     async def close(self) -> None:
@@ -104,10 +104,9 @@ class ClientAuthenticator:
         await self._upgrades.settle(_SETTLING)
         await self._verifications.close()
 
-    def _costs_nothing(self, keys: Sequence[Key]) -> bool:
-        """Whether one is known, or what is on its way for others has only to be waited for."""
-        verifications = self._verifications
-        return any(verifications.knows(key) or verifications.under_way(key) for key in keys)
+    def _costs_nothing(self, key: Key) -> bool:
+        """Whether it is known, or what is on its way for others has only to be waited for."""
+        return self._verifications.knows(key) or self._verifications.under_way(key)
 
     def _key(self, tenant: Tenant, credential: Credential, secret: str) -> Key:
         return self._verifications.key(

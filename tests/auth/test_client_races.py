@@ -166,3 +166,38 @@ async def test_no_room_to_hash_is_told_to_all_who_wait_for_it(scene: Scene) -> N
         *(scene.log_in(scene.secret, "192.0.2.1") for _ in range(10)), return_exceptions=True
     )
     assert {type(each) for each in found} == {Unavailable}
+
+
+async def test_who_comes_between_two_hashes_of_one_login_pays_for_what_is_hashed_again(
+    scene: Scene,
+) -> None:
+    """Of a client whose hashes have no tags. Those who only ever come while their secret is being
+    compared with another of them would have it hashed without end otherwise."""
+    for _ in range(3):
+        hashed = await scene.hasher.hash(new_secret())
+        untagged = new_credential(scene.agent.agent_id, secret_hash=hashed.hash, secret_tag=None)
+        await put(scene.storage, ACME, untagged)
+    scene.budgets.let.set()
+    for _ in range(OF_CLIENT - 1):
+        with scene.attempts.by("acme", str(scene.agent.agent_id), "192.0.2.1") as failed:
+            await failed.failed(NOW)
+    compared: list[str | None] = []
+    second, let = asyncio.Event(), asyncio.Event()
+    matches = scene.hasher.matches
+
+    async def held(secret: str, secret_hash: str | None) -> bool:
+        compared.append(secret_hash)
+        if len(compared) == 2:
+            second.set()
+            await let.wait()
+        return await matches(secret, secret_hash)
+
+    scene.hasher.matches = held  # type: ignore[method-assign]  # of this one hasher
+    wrong = new_secret()
+    first = asyncio.create_task(scene.log_in(wrong, "192.0.2.1"))
+    await second.wait()
+    between = await scene.log_in(wrong, "192.0.2.1")
+    let.set()
+    outcomes = [between, await first]
+    assert [getattr(each, "reason", "") for each in outcomes] == ["throttled", "wrong_secret"]
+    assert len(compared) == len(set(compared)) == 3

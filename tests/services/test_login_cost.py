@@ -216,6 +216,10 @@ async def test_secrets_with_one_tag_are_told_apart_all_the_same(
     assert (await log_in(gateway, admin)).credential.credential_id == first.credential_id
     other = await log_in(gateway, replace(admin, secret=twin))
     assert other.credential.credential_id != first.credential_id
+    before = hasher.runs
+    for secret in (admin.secret, twin, admin.secret):
+        assert await outcome(gateway, replace(admin, secret=secret)) == "OK"
+    assert hasher.runs == before
 
 
 # From here on by the clock. The hash is dear enough to be most of a login.
