@@ -196,7 +196,8 @@ async def test_who_comes_between_two_hashes_of_one_login_pays_for_what_is_hashed
     wrong = new_secret()
     first = asyncio.create_task(scene.log_in(wrong, "192.0.2.1"))
     await second.wait()
-    between = await scene.log_in(wrong, "192.0.2.1")
+    async with asyncio.timeout(10):
+        between = await scene.log_in(wrong, "192.0.2.1")
     let.set()
     outcomes = [between, await first]
     assert [getattr(each, "reason", "") for each in outcomes] == ["throttled", "wrong_secret"]

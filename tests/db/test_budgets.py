@@ -96,6 +96,13 @@ async def test_spending_goes_on_beyond_the_end_but_never_for_more_than_a_minute(
     assert THIRTY.wait(MINUTE) == pytest.approx(THIRTY.interval)
 
 
+async def test_whatever_was_spent_is_forgotten_a_minute_later() -> None:
+    local = LocalBudgets()
+    for _ in range(40):
+        await local.spend([THIRTY, Budget.of(1, "one")], NOW)
+    assert list(await local.debts([THIRTY, Budget.of(1, "one")], later(MINUTE))) == [0, 0]
+
+
 async def test_looking_costs_nothing(budgets: Budgets) -> None:
     for _ in range(100):
         assert list(await budgets.debts([THIRTY], NOW)) == [0]
