@@ -7,14 +7,13 @@ it was admitted.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from db import grammar
 from db.contract import Storage, UnitOfWork
 from db.errors import EmailTaken, InvalidInput, InvalidTransition, NotFound
 from db.grammar import GATEWAY_CAPABILITIES
-from db.namespace import prefix_problem
+from db.namespace import TenantPrefix, prefix_problem
 from db.records import (
     Agent,
     AgentStatus,
@@ -67,15 +66,12 @@ class AdministratorService:
         if admin_email is not None:
             grammar.email(admin_email, "adminEmail")
         # Refused early without the cost of a hash; asked again below, when the rows are held.
-        await self._refuse_early(slug, admin_email)
+        prefix = await self._refuse_early(slug, admin_email)
         secret = new_secret()
         hashed = await self._hasher.hash(secret)
-        async with AsyncExitStack() as last, self._storage.registry_unit() as registry:
-            tenant = await hold_tenant(registry, slug)
+        async with self._storage.joint_unit(prefix) as unit:
+            tenant = await hold_tenant(unit.registry, slug)
             _require_served(tenant)
-            # Begun inside, ended after: what is done to the tenant has been told by then, and
-            # an administrator that the registry names in vain is replaced by the next reset.
-            unit = await last.enter_async_context(self._storage.unit(tenant.prefix))
             administrator, events = await _reset(unit, call, tenant, admin_email)
             credential = new_credential(administrator.agent_id, hashed, call.now, label=_LABEL)
             await unit.credentials.add(credential)
@@ -90,8 +86,8 @@ class AdministratorService:
                 tenant = replace(
                     tenant, administrator_id=administrator.agent_id, updated_at=call.now
                 )
-                await registry.tenants.save(tenant)
-            await registry.operator_events.append(
+                await unit.registry.tenants.save(tenant)
+            await unit.registry.operator_events.append(
                 call.operator_event("tenant.administrator_reset", slug, told)
             )
         if administrator.token_generation:
@@ -105,7 +101,7 @@ class AdministratorService:
             )
         return AdministratorReset(tenant, administrator, secret)
 
-    async def _refuse_early(self, slug: str, admin_email: str | None) -> None:
+    async def _refuse_early(self, slug: str, admin_email: str | None) -> TenantPrefix:
         known = None
         if prefix_problem(slug) is None:
             known = await self._storage.registry.tenants.get(slug)
@@ -117,6 +113,7 @@ class AdministratorService:
             reader = self._storage.read(known.prefix).agents
             administrator = await reader.get(known.administrator_id)
         _require_email(_usable(administrator), admin_email)
+        return known.prefix
 
 
 async def _reset(
