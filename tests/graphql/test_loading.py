@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -31,7 +32,7 @@ def sent() -> Iterator[Sent]:
 
 
 @pytest.fixture
-async def many(empty_database: Database, redis_url: str) -> Any:
+async def many(empty_database: Database, redis_url: str, redis: Redis) -> Any:
     """On PostgreSQL, with thirty agents and a credential of each of five."""
     async with running(postgres_settings(empty_database, redis_url)) as started:
         admin = await started.onboard("acme")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from db.records import Tenant, TenantStatus
@@ -18,7 +19,7 @@ from tests.servers.postgres import Postgres
 
 
 async def test_without_storage_every_question_is_answered_503_and_then_as_before(
-    mortal_postgres: Postgres, mortal_database: Database, redis_url: str
+    mortal_postgres: Postgres, mortal_database: Database, redis_url: str, redis: Redis
 ) -> None:
     settings = postgres_settings(mortal_database, redis_url)
     async with running(settings) as started:
@@ -65,7 +66,7 @@ async def test_without_storage_every_question_is_answered_503_and_then_as_before
 
 
 async def test_without_storage_a_warm_cache_decides_and_only_what_it_can_prove(
-    mortal_postgres: Postgres, mortal_database: Database, redis_url: str
+    mortal_postgres: Postgres, mortal_database: Database, redis_url: str, redis: Redis
 ) -> None:
     """What it has heard of is refused. Of what it has not heard of a warm one proves that there is
     nothing to hear, for as long as the tenant's row is proven too; beyond that nobody is
