@@ -5,6 +5,7 @@ Others are played by the registry itself, which is where they meet.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -143,6 +144,20 @@ class TestSearch:
                 group.start_soon(find)
         assert len(found) == 50
         assert None not in found
+
+    async def test_who_asks_while_somebody_is_being_told_waits_for_that(
+        self, database: Database, redis_url: str
+    ) -> None:
+        """Where the answer takes its time."""
+        settings = postgres_settings(database, redis_url)
+        storage = await open_storage(settings)
+        try:
+            scene = await load(settings, storage)
+            added = await scene.add()
+            found = await asyncio.gather(*(scene.ring.find(added.kid, NOW) for _ in range(50)))
+            assert [key and key.kid for key in found] == [added.kid] * 50
+        finally:
+            await storage.close()
 
     async def test_however_many_ask_storage_is_asked_once(
         self, database: Database, redis_url: str

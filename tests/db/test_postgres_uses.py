@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from db.backends import open_storage
 from db.contract import Storage
 from db.records import CredentialStatus
 from tests.contract.cast import ACME, NOW, after, new_agent, new_credential, put
-from tests.db.postgres import settings_of
+from tests.db.postgres import opened, settings_of
 from tests.servers.databases import Database
 
 
 @pytest.fixture
 async def storage(database: Database) -> AsyncIterator[Storage]:
-    opened = await open_storage(settings_of(database))
-    yield opened
-    await opened.close()
+    async with opened(settings_of(database)) as made:
+        yield made
 
 
 async def test_one_that_another_unit_holds_is_passed_over_and_told(storage: Storage) -> None:
@@ -46,6 +46,27 @@ async def test_one_that_another_unit_holds_is_passed_over_and_told(storage: Stor
 
     assert await note() == []
     assert await credentials.get(held.credential_id) == replace(revoked, last_used_at=after(5))
+
+
+async def test_one_that_was_passed_over_is_noted_before_the_storage_is_closed(
+    database: Database,
+) -> None:
+    agent = new_agent()
+    held, free = new_credential(agent.agent_id), new_credential(agent.agent_id)
+    closing = await open_storage(settings_of(database))
+    await put(closing, ACME, agent, held, free)
+    async with opened(settings_of(database)) as other:
+        async with other.unit(ACME) as unit:
+            await unit.credentials.get(held.credential_id)
+            for credential in (held, free):
+                closing.trail.used(ACME, credential, after(5))
+            # Both are of one batch, and of the two this one could be written.
+            credentials = other.read(ACME).credentials
+            while await credentials.get(free.credential_id) == free:
+                await checkpoint()
+        await closing.close()
+        found = await other.read(ACME).credentials.get(held.credential_id)
+    assert found == replace(held, last_used_at=after(5))
 
 
 async def test_units_that_note_the_same_uses_the_other_way_round_never_wait_for_each_other(

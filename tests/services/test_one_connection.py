@@ -4,7 +4,8 @@ everybody would wait for everybody."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from gateway.auth.principal import Operator
 from tests.gateway import Client, RunningGateway, postgres_settings, profile, running
 from tests.servers.databases import Database
 
-Act = Callable[[RunningGateway, Client], Awaitable[object]]
+Act = Callable[[RunningGateway, Client], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
