@@ -363,10 +363,10 @@ UNDER_WAY = {
     "suspendAgent": "suspend", "reactivateAgent": "reactivate",
     "decommissionAgent": "decommission", "generateCredential": "generate",
     "rotateCredential": "rotate", "revokeCredential": "revoke", "engageKillSwitch": "stop",
-    "releaseKillSwitch": "release",
+    "releaseKillSwitch": "release", "revokeToken": "revoke a token",
 }  # fmt: skip
-# They change nothing that anybody has, or cut somebody off, and are tried above.
-NOTHING_TO_HOLD = {"issueToken", "introspectToken", "revokeToken"}
+# They change nothing that anybody has, and are tried above.
+NOTHING_TO_HOLD = {"issueToken", "introspectToken"}
 
 
 async def test_whatever_changes_something_is_tried_as_under_way_when_its_caller_is_stopped(
