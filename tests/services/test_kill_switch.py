@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
+import anyio
 import pytest
 from redis.asyncio import Redis
 
@@ -449,6 +450,28 @@ class TestTheFleet:
             with pytest.raises(InvalidTransition, match=status.value):
                 await switch.release(operator(gateway), slug="acme", agent_id=agent_id)
         assert await everything(gateway, admin) == before
+
+    @pytest.mark.parametrize("whole", [True, False], ids=["fleet", "agent"])
+    async def test_of_a_tenant_that_is_removed_meanwhile_is_left_as_it_is(
+        self, in_memory: RunningGateway, whole: bool
+    ) -> None:
+        """Nothing more is written where an export may have been taken already."""
+        admin, switch = await in_memory.onboard(), in_memory.gateway.kill_switch
+        agent_id = None if whole else UUID(admin.client_id)
+        async with in_memory.gateway.storage.registry_unit() as unit:
+            held = await unit.tenants.get("acme")
+            assert held is not None
+            engaging = asyncio.create_task(
+                switch.engage(operator(in_memory), REASON, slug="acme", agent_id=agent_id)
+            )
+            await anyio.wait_all_tasks_blocked()
+            assert not engaging.done()
+            await unit.tenants.save(replace(held, status=TenantStatus.REMOVING))
+        with pytest.raises(InvalidTransition, match="removing"):
+            await engaging
+        assert (await row(in_memory)).kill_switched_at is None
+        assert (await in_memory.agent(admin)).kill_switched_at is None
+        assert ENGAGED.value not in await in_memory.actions(admin)
 
     @pytest.mark.parametrize("slug", ["initech", "ACME", "", "a'b", "\x00", "x" * 100, "pg_x"])
     async def test_of_a_tenant_that_cannot_be_is_not_found(
