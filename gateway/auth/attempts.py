@@ -34,7 +34,7 @@ class LoginAttempts:
             Budget.of(OF_CLIENT, "failed logins", tenant, client.lower(), network),
             Budget.of(OF_ADDRESS, "failed logins", network),
         )
-        return Attempt(self._budgets, self._pending, tenant, failures)
+        return Attempt(self._budgets, self._pending, tenant, network, failures)
 
 
 class Attempt:
@@ -42,8 +42,14 @@ class Attempt:
     begun in. From then on until the block is left it counts as failed, once."""
 
     def __init__(
-        self, budgets: Budgets, pending: Counter[str], tenant: str, failures: Sequence[Budget]
+        self,
+        budgets: Budgets,
+        pending: Counter[str],
+        tenant: str,
+        network: str,
+        failures: Sequence[Budget],
     ) -> None:
+        self.network = network
         self._budgets = budgets
         self._pending = pending
         self._tenant = tenant

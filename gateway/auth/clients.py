@@ -64,7 +64,7 @@ class ClientAuthenticator:
         await attempt.look(now)
         if wait := attempt.begin():
             return RefusedClient(None, "throttled", wait)
-        await self._hasher.matches(secret, None)
+        await self._hasher.matches(secret, None, attempt.network)
         return RefusedClient(None, "unknown_client")
 
     async def by_secret(
@@ -83,7 +83,7 @@ class ClientAuthenticator:
             await attempt.look(now)
             if wait := attempt.begin():
                 return RefusedClient(agent.agent_id, "throttled", wait)
-            same = await self._same(compared, proof.secret)
+            same = await self._same(compared, proof.secret, attempt)
             return RefusedClient(agent.agent_id, banned if banned and same else _why(login))
         # What is known comes before what would have to be hashed.
         for credential, key in sorted(
@@ -95,7 +95,7 @@ class ClientAuthenticator:
                 # Others may have begun meanwhile, or even ended.
                 if not self._costs_nothing(key) and (wait := attempt.begin()):
                     return RefusedClient(agent.agent_id, "throttled", wait)
-            if await self._verified(tenant, credential, key, proof.secret):
+            if await self._verified(tenant, credential, key, proof.secret, attempt):
                 return KnownClient(agent, credential)
         return RefusedClient(agent.agent_id, _why(login))
 
@@ -114,22 +114,22 @@ class ClientAuthenticator:
         )
 
     async def _verified(
-        self, tenant: Tenant, credential: Credential, key: Key, secret: str
+        self, tenant: Tenant, credential: Credential, key: Key, secret: str, attempt: Attempt
     ) -> bool:
         async def compare() -> bool:
-            same = await self._hasher.matches(secret, credential.secret_hash)
+            same = await self._hasher.matches(secret, credential.secret_hash, attempt.network)
             if same:
                 self._upgrades.start(tenant, credential, secret)
             return same
 
         return await self._verifications.verify(key, compare)
 
-    async def _same(self, compared: Sequence[Credential], secret: str) -> bool:
+    async def _same(self, compared: Sequence[Credential], secret: str, attempt: Attempt) -> bool:
         """Whether one of them matches, with nothing remembered and the cost of a hash at least."""
         if not compared:
-            return await self._hasher.matches(secret, None)
+            return await self._hasher.matches(secret, None, attempt.network)
         for credential in compared:
-            if await self._hasher.matches(secret, credential.secret_hash):
+            if await self._hasher.matches(secret, credential.secret_hash, attempt.network):
                 return True
         return False
 

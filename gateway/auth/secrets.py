@@ -2,7 +2,9 @@
 
 Hashing is slow by design, so it runs in a thread (bcrypt lets go of the GIL) and only a few at a
 time; the event loop never waits for one. What cannot be hashed soon is refused rather than kept
-waiting: a crowd with wrong secrets must not become a queue that outlives its own requests.
+waiting: a crowd with wrong secrets must not become a queue that outlives its own requests. And who
+sends a crowd queues behind it himself: of one address no more stand in line than can be hashed at
+once, so that the first login of somebody else comes after these and not after all of them.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import bcrypt
 
@@ -69,6 +73,14 @@ def may_be_secret(presented: str) -> bool:
     )
 
 
+class _Lane:
+    """Those who wait at one address, and those of them who are in the line of everybody."""
+
+    def __init__(self, threads: int) -> None:
+        self.turns = asyncio.Semaphore(threads)
+        self.waiting = 0
+
+
 class SecretHasher:
     """`cost` is bcrypt's work factor; at most `threads` hashes run at once, one for each CPU that
     this process may use unless told otherwise, and at most `room` wait. Without `room`, as many
@@ -85,6 +97,8 @@ class SecretHasher:
         # Of what has not ended, whoever may have gone away meanwhile.
         self._aboard = 0
         self._counting = Lock()
+        # For as long as anybody from there waits.
+        self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
         started = perf_counter()
         # What an unknown client's secret is compared with, so that it takes as long as a known one.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(cost)).decode()
@@ -96,8 +110,9 @@ class SecretHasher:
         hashed = await self._in_turn(lambda: bcrypt.hashpw(secret.encode(), salt))
         return HashedSecret(hashed.decode(), tag_of(secret))
 
-    async def matches(self, secret: str, secret_hash: str | None) -> bool:
+    async def matches(self, secret: str, secret_hash: str | None, whence: str = "") -> bool:
         """Whether the secret is the hashed one; None stands for no such client, and never matches.
+        `whence` is the address that it came from.
 
         What `may_be_secret` refuses is refused here without hashing.
         """
@@ -105,7 +120,8 @@ class SecretHasher:
             return False
         presented = secret.encode("utf-8", "surrogatepass")
         compared = (secret_hash or self._decoy).encode()
-        same = await self._in_turn(lambda: bcrypt.checkpw(presented, compared))
+        async with self._in_lane(whence):
+            same = await self._in_turn(lambda: bcrypt.checkpw(presented, compared))
         return same and secret_hash is not None
 
     def is_outdated(self, secret_hash: str) -> bool:
@@ -119,6 +135,23 @@ class SecretHasher:
         if self._room is not None:
             return self._room
         return min(_MAX_ROOM, ceil(_PATIENCE * self._threads / self._seconds))
+
+    @asynccontextmanager
+    async def _in_lane(self, whence: str) -> AsyncIterator[None]:
+        lane = self._lanes.get(whence)
+        if lane is None:
+            lane = self._lanes[whence] = _Lane(self._threads)
+        if lane.waiting >= self.room:
+            raise Unavailable("too many secrets from one address are being hashed", ceil(_PATIENCE))
+        lane.waiting += 1
+        try:
+            await lane.turns.acquire()
+        finally:
+            lane.waiting -= 1
+        try:
+            yield
+        finally:
+            lane.turns.release()
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         """Whoever is cancelled while it waits gives its place up; a hash that has begun keeps its

@@ -140,9 +140,9 @@ async def test_a_first_one_that_is_given_up_leaves_the_others_their_login(scene:
     let = asyncio.Event()
     matches = scene.hasher.matches
 
-    async def held(secret: str, secret_hash: str | None) -> bool:
+    async def held(secret: str, secret_hash: str | None, whence: str = "") -> bool:
         await let.wait()
-        return await matches(secret, secret_hash)
+        return await matches(secret, secret_hash, whence)
 
     scene.hasher.matches = held  # type: ignore[method-assign]  # of this one hasher
     first, *others = await scene.crowd([scene.secret] * 20)
@@ -158,7 +158,7 @@ async def test_a_first_one_that_is_given_up_leaves_the_others_their_login(scene:
 async def test_no_room_to_hash_is_told_to_all_who_wait_for_it(scene: Scene) -> None:
     scene.budgets.let.set()
 
-    async def full(secret: str, secret_hash: str | None) -> bool:
+    async def full(secret: str, secret_hash: str | None, whence: str = "") -> bool:
         raise Unavailable("too many secrets are being hashed", 3)
 
     scene.hasher.matches = full  # type: ignore[method-assign]  # of this one hasher
@@ -185,12 +185,12 @@ async def test_who_comes_between_two_hashes_of_one_login_pays_for_what_is_hashed
     second, let = asyncio.Event(), asyncio.Event()
     matches = scene.hasher.matches
 
-    async def held(secret: str, secret_hash: str | None) -> bool:
+    async def held(secret: str, secret_hash: str | None, whence: str = "") -> bool:
         compared.append(secret_hash)
         if len(compared) == 2:
             second.set()
             await let.wait()
-        return await matches(secret, secret_hash)
+        return await matches(secret, secret_hash, whence)
 
     scene.hasher.matches = held  # type: ignore[method-assign]  # of this one hasher
     wrong = new_secret()

@@ -7,6 +7,7 @@ import re
 import threading
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from db.errors import Unavailable
@@ -239,3 +240,34 @@ async def test_the_event_loop_runs_on_while_a_hash_is_made() -> None:
             ticks += 1
             await anyio.lowlevel.checkpoint()
     assert ticks > 10
+
+
+async def test_a_crowd_from_one_address_stands_behind_the_first_of_another() -> None:
+    """Of the crowd no more are before it than can be hashed at once."""
+    one_by_one = SecretHasher(CHEAPEST_BCRYPT, threads=1, room=100)
+    ended: list[str] = []
+
+    async def log_in(whence: str) -> None:
+        assert not await one_by_one.matches(new_secret(), None, whence)
+        ended.append(whence)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(log_in, "192.0.2.1")
+        await anyio.lowlevel.checkpoint()
+        group.start_soon(log_in, "198.51.100.7")
+    assert len(ended) == 31
+    assert ended.index("198.51.100.7") <= 2
+
+
+async def test_who_gives_up_in_a_crowd_leaves_its_place() -> None:
+    small = SecretHasher(CHEAPEST_BCRYPT, threads=1, room=3)
+    for _ in range(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(small.matches, new_secret(), None, "192.0.2.1")
+            await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+    # What had begun is not called back; it ends, and its place is free again.
+    for _ in range(4):
+        assert not await small.matches(new_secret(), None, "192.0.2.1")

@@ -23,9 +23,9 @@ class Gated(Counting):
         super().__init__(CHEAPEST_BCRYPT)
         self.let = asyncio.Event()
 
-    async def matches(self, secret: str, secret_hash: str | None) -> bool:
+    async def matches(self, secret: str, secret_hash: str | None, whence: str = "") -> bool:
         await self.let.wait()
-        return await super().matches(secret, secret_hash)
+        return await super().matches(secret, secret_hash, whence)
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])

@@ -273,8 +273,8 @@ async def test_a_hash_that_is_left_out_is_seen() -> None:
     """The test before can fail: whoever is compared with nothing is quicker."""
 
     class Hurried(Counting):
-        async def matches(self, secret: str, secret_hash: str | None) -> bool:
-            return secret_hash is not None and await super().matches(secret, secret_hash)
+        async def matches(self, secret: str, secret_hash: str | None, whence: str = "") -> bool:
+            return secret_hash is not None and await super().matches(secret, secret_hash, whence)
 
     hasty = told_apart(await measured(Hurried(DEAR)))
     # Compared with a hash of their own, so slower than the rest by now.
@@ -285,9 +285,9 @@ async def test_a_hash_that_is_cheaper_is_seen() -> None:
     class Cheaper(Counting):
         unknown = Counting(CHEAPEST_BCRYPT)
 
-        async def matches(self, secret: str, secret_hash: str | None) -> bool:
+        async def matches(self, secret: str, secret_hash: str | None, whence: str = "") -> bool:
             if secret_hash is None:
                 return await self.unknown.matches(secret, None)
-            return await super().matches(secret, secret_hash)
+            return await super().matches(secret, secret_hash, whence)
 
     assert {"agent_suspended", "kill_switch"} <= told_apart(await measured(Cheaper(DEAR)))
