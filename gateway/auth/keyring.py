@@ -161,6 +161,11 @@ async def load_keys(settings: GatewaySettings, storage: Storage, now: datetime) 
     """The deployment's keys; makes the first one if there is none. Raises Misconfigured."""
     if settings.signing_keys is not None:
         given = keys_in(settings.signing_keys.get_secret_value(), "SIGNING_KEYS")
+        for key in given:
+            kept_key = await storage.registry.signing_keys.get(key.kid)
+            if kept_key is not None and kept_key.status is SigningKeyStatus.RETIRED:
+                # It would sign tokens that everybody refuses, this process among them.
+                raise Misconfigured(f"SIGNING_KEYS holds the key {key.kid}, which was retired")
         return KeyRing(KeySet(given), None, now)
     secret = settings.key_encryption_secret
     vault = Vault(secret.get_secret_value() if secret else secrets.token_urlsafe())

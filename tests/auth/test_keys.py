@@ -237,6 +237,20 @@ class TestMade:
             [jwk] = jwt.PyJWKSet.from_json((await jwks_of(started)).decode()).keys
             assert jwk.key_id == forging.kid_of(key)
 
+    async def test_a_given_key_that_was_retired_refuses_to_start(
+        self, settings: GatewaySettings, empty_database: Database, redis_url: str
+    ) -> None:
+        """Whatever it signed, everybody would refuse."""
+        key = forging.new_key()
+        kid = forging.kid_of(key)
+        async with running(settings) as started:
+            async with started.gateway.storage.registry_unit() as unit:
+                retired = SigningKeyStatus.RETIRED
+                await unit.signing_keys.add(SigningKey(kid, "ES256", b"", retired, NOW, NOW))
+        again = postgres_settings(empty_database, redis_url, signing_keys=forging.pem(key))
+        with pytest.raises(Misconfigured, match=f"SIGNING_KEYS holds the key {kid}, which was"):
+            await assemble(again)
+
 
 async def test_what_is_made_on_an_application_s_own_engine_is_not_sealed_under_a_passing_secret(
     empty_database: Database,
