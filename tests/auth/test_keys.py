@@ -243,10 +243,12 @@ class TestMade:
         """Whatever it signed, everybody would refuse."""
         key = forging.new_key()
         kid = forging.kid_of(key)
-        async with running(settings) as started:
-            async with started.gateway.storage.registry_unit() as unit:
-                retired = SigningKeyStatus.RETIRED
-                await unit.signing_keys.add(SigningKey(kid, "ES256", b"", retired, NOW, NOW))
+        held = SigningKey(kid, "ES256", b"", SigningKeyStatus.RETIRED, NOW, NOW)
+        async with (
+            running(settings) as started,
+            started.gateway.storage.registry_unit() as unit,
+        ):
+            await unit.signing_keys.add(held)
         again = postgres_settings(empty_database, redis_url, signing_keys=forging.pem(key))
         with pytest.raises(Misconfigured, match=f"SIGNING_KEYS holds the key {kid}, which was"):
             await assemble(again)
