@@ -105,9 +105,11 @@ class SecretHasher:
         self._seconds = perf_counter() - started
         self._room = room
 
-    async def hash(self, secret: str) -> HashedSecret:
+    async def hash(self, secret: str, whence: str = "") -> HashedSecret:
+        """`whence` as of `matches`: whoever asks for many secrets queues behind them, too."""
         salt = bcrypt.gensalt(self.cost)
-        hashed = await self._in_turn(lambda: bcrypt.hashpw(secret.encode(), salt))
+        async with self._in_lane(whence):
+            hashed = await self._in_turn(lambda: bcrypt.hashpw(secret.encode(), salt))
         return HashedSecret(hashed.decode(), tag_of(secret))
 
     async def matches(self, secret: str, secret_hash: str | None, whence: str = "") -> bool:

@@ -111,7 +111,7 @@ class CredentialService:
         # Asked again, as all of it is, when the agent's row is held.
         require_room(await self._reader(call).of_client(agent_id, call.now), "agentId")
         secret = new_secret()
-        hashed = await self._hasher.hash(secret)
+        hashed = await self._hasher.hash(secret, call.ip_address)
         fresh = new_credential(agent_id, hashed, call.now, expires_at, label)
         await self._added(call, fresh)
         return FreshCredential(fresh, secret)
@@ -146,7 +146,7 @@ class CredentialService:
 
         async def make(old: Credential) -> Credential:
             require_secret(old)
-            hashed = await self._hasher.hash(secret)
+            hashed = await self._hasher.hash(secret, call.ip_address)
             return new_credential(old.client_id, hashed, call.now, old.expires_at, old.label)
 
         fresh = await self._rotated(call, credential_id, make, overlap_of(overlap_seconds))

@@ -37,9 +37,9 @@ class Counting(SecretHasher):
         finally:
             self._free.set()
 
-    async def hash(self, secret: str) -> HashedSecret:
+    async def hash(self, secret: str, whence: str = "") -> HashedSecret:
         await self._free.wait()
-        return await super().hash(secret)
+        return await super().hash(secret, whence)
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         self.runs += 1

@@ -29,9 +29,9 @@ class Counting(SecretHasher):
         super().__init__(CHEAPEST_BCRYPT)
         self.hashed = 0
 
-    async def hash(self, secret: str) -> HashedSecret:
+    async def hash(self, secret: str, whence: str = "") -> HashedSecret:
         self.hashed += 1
-        return await super().hash(secret)
+        return await super().hash(secret, whence)
 
 
 async def test_a_repetition_tells_what_came_of_the_first_but_for_the_secret(

@@ -23,9 +23,9 @@ class Watched(Counting):
         super().__init__()
         self.asked = asyncio.Event()
 
-    async def hash(self, secret: str) -> HashedSecret:
+    async def hash(self, secret: str, whence: str = "") -> HashedSecret:
         self.asked.set()
-        return await super().hash(secret)
+        return await super().hash(secret, whence)
 
 
 @pytest.fixture

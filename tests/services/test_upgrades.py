@@ -139,10 +139,10 @@ async def test_a_login_does_not_fail_by_it(backend: GatewaySettings) -> None:
     """Neither when there is no room to hash, nor when nothing can be stored."""
 
     class Full(Counting):
-        async def hash(self, secret: str) -> Any:
+        async def hash(self, secret: str, whence: str = "") -> Any:
             if self.cost == DEARER:
                 raise Unavailable("too many secrets are being hashed")
-            return await super().hash(secret)
+            return await super().hash(secret, whence)
 
     hasher = Full()
     async with running(backend, hasher=hasher) as gateway:
