@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -148,7 +149,7 @@ def database(databases: Databases, template: Database) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(request: pytest.FixtureRequest, worker_id: str) -> Iterator[str]:
+def redis_server(request: pytest.FixtureRequest, worker_id: str) -> Iterator[str]:
     """The URL of a Redis-protocol server, or of one of its numbered databases, for this worker."""
     if named := os.environ.get("TEST_REDIS_URL"):
         yield asyncio.run(_claim(named, worker_id))
@@ -159,6 +160,15 @@ def redis_url(request: pytest.FixtureRequest, worker_id: str) -> Iterator[str]:
         yield server.url()
     finally:
         server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """`redis_server`, empty when the test begins: what an earlier one has cut off would be so for
+    a tenant of the same name."""
+    with BlockingRedis.from_url(redis_server) as client:
+        client.flushdb()
+    return redis_server
 
 
 async def _claim(url: str, worker_id: str) -> str:

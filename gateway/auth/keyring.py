@@ -161,11 +161,9 @@ async def load_keys(settings: GatewaySettings, storage: Storage, now: datetime) 
     """The deployment's keys; makes the first one if there is none. Raises Misconfigured."""
     if settings.signing_keys is not None:
         given = keys_in(settings.signing_keys.get_secret_value(), "SIGNING_KEYS")
-        for key in given:
-            kept_key = await storage.registry.signing_keys.get(key.kid)
-            if kept_key is not None and kept_key.status is SigningKeyStatus.RETIRED:
-                # It would sign tokens that everybody refuses, this process among them.
-                raise Misconfigured(f"SIGNING_KEYS holds the key {key.kid}, which was retired")
+        for kid in await _retired(storage, given):
+            # It would sign tokens that everybody refuses, this process among them.
+            raise Misconfigured(f"SIGNING_KEYS holds the key {kid}, which was retired")
         return KeyRing(KeySet(given), None, now)
     secret = settings.key_encryption_secret
     vault = Vault(secret.get_secret_value() if secret else secrets.token_urlsafe())
@@ -176,6 +174,15 @@ async def load_keys(settings: GatewaySettings, storage: Storage, now: datetime) 
         known = await kept.read()
         assert known is not None
     return KeyRing(known, kept, now)
+
+
+async def _retired(storage: Storage, given: Sequence[Key]) -> Sequence[str]:
+    try:
+        kept = [await storage.registry.signing_keys.get(key.kid) for key in given]
+    except (Misconfigured, Unavailable):
+        # Before its tables are made a process starts, and is not ready.
+        return []
+    return [key.kid for key in kept if key and key.status is SigningKeyStatus.RETIRED]
 
 
 def _within(seconds: int, instant: datetime, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from tests.workers.harness import perform
 
 BEFORE, HEAD = revisions("tenants")[-2:]
 REVISIONS = "SELECT slug, revision FROM tenants ORDER BY slug"
-IN_THE_WAY = f'{HEAD}: relation "{{}}_idx_agents_cut_at" already exists (SQLSTATE 42P07)'
+IN_THE_WAY = f'{HEAD}: relation "{{}}_idx_credentials_expires_at" already exists (SQLSTATE 42P07)'
 
 
 @pytest.fixture
@@ -29,7 +29,9 @@ async def behind(database: Database) -> Database:
 
 
 async def stand_in_the_way(database: Database, slug: str) -> None:
-    await execute(database, f"CREATE INDEX {slug}_idx_agents_cut_at ON {slug}_agents (owner)")
+    await execute(
+        database, f"CREATE INDEX {slug}_idx_credentials_expires_at ON {slug}_agents (owner)"
+    )
 
 
 async def migrate(database: Database) -> Work:
