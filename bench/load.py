@@ -24,16 +24,18 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Plan(msgspec.Struct):
-    """`requests` are whole HTTP/1.1 requests, sent in turn over `connections` to `port`."""
+    """`requests` are whole HTTP/1.1 requests, sent in turn over `connections` to `port`; `status`
+    is what they are to be answered with."""
 
     port: int
     requests: list[bytes]
     connections: int
     seconds: float
+    status: int = 200
 
 
 class Measured(msgspec.Struct):
-    """`p50` and `p99` are in ms; `refused` counts the answers that were not 200."""
+    """`p50` and `p99` are in ms; `refused` counts the answers with another status."""
 
     answers: int
     refused: int
@@ -117,7 +119,7 @@ class _Run:
         answers = len(ordered)
         return Measured(
             answers,
-            answers - self._statuses[b"200"],
+            answers - self._statuses[b"%d" % self._plan.status],
             seconds,
             ordered[answers // 2] * 1000,
             ordered[answers * 99 // 100] * 1000,

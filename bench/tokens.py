@@ -40,6 +40,9 @@ _CLIENTS = 8
 _TOKENS = 400
 _SERVER_CORE, _LOAD_CORE = 0, 1
 _GRANT = b"grant_type=client_credentials"
+# Where the time of a token goes: each of these does all that the one before it does, and more.
+_UNGRANTED = "… the form read, the tenant proven"
+_UNSCOPED = "… the client proven, an event kept"
 _REGISTER = """
 mutation($email: String!) {
   registerAgent(input: {email: $email, agentType: CUSTOM, version: "1.0.0", owner: "bench",
@@ -61,11 +64,14 @@ class Workload:
     port: int
     pid: int
     requests: list[bytes]
+    status: int = 200
     runs: list[tuple[Measured, float]] = field(default_factory=list)
 
     def run(self, connections: int, seconds: float) -> None:
         before = cpu_seconds(self.pid)
-        measured = put_under_load(Plan(self.port, self.requests, connections, seconds), _LOAD_CORE)
+        measured = put_under_load(
+            Plan(self.port, self.requests, connections, seconds, self.status), _LOAD_CORE
+        )
         if measured.refused:
             raise RuntimeError(f"{self.name}: {measured.refused} answers were refusals")
         spent = cpu_seconds(self.pid) - before
@@ -144,12 +150,20 @@ def _our_workloads(served: Served, clients: Sequence[Client]) -> Mapping[str, Wo
         "nothing (OPTIONS of the endpoint)": [
             b"OPTIONS /t/bench/oauth2/token HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
         ],
+        _UNGRANTED: [post("/t/bench/oauth2/token", b"grant_type=none", each) for each in who],
+        _UNSCOPED: [
+            post("/t/bench/oauth2/token", _GRANT + b"&scope=not:mine", each) for each in who
+        ],
         "token": [post("/t/bench/oauth2/token", _GRANT, each) for each in who],
         "introspection": _introspections("/t/bench/oauth2/introspect", tokens),
         "{__typename}, nobody": [graphql % (b"", len(asked), asked)],
         "{__typename}, a token": [graphql % (each, len(asked), asked) for each in bearers],
     }
-    return {name: Workload(name, port, pid, requests) for name, requests in named.items()}
+    refused = {_UNGRANTED, _UNSCOPED}
+    return {
+        name: Workload(name, port, pid, requests, 400 if name in refused else 200)
+        for name, requests in named.items()
+    }
 
 
 def _their_token(port: int, who: str) -> str:
