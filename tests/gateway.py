@@ -71,16 +71,10 @@ class Client:
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
     client: httpx.AsyncClient
-    app: Any
     gateway: Gateway
     clock: ManualClock
     queue: PromptQueue
     operator_token: str = OPERATOR_TOKEN
-
-    def at(self, address: str) -> httpx.AsyncClient:
-        """A client like `client`, whose requests come from that address."""
-        transport = httpx.ASGITransport(self.app, client=(address, 4711))
-        return httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL)
 
     async def onboard(self, slug: str = "acme") -> Client:
         """A new tenant, which is active by now; the client is its first administrator."""
@@ -236,7 +230,7 @@ async def running(
         ) as client:
             queue = app.state.gateway.queue
             assert isinstance(queue, PromptQueue)
-            yield RunningGateway(client, app, app.state.gateway, clock, queue)
+            yield RunningGateway(client, app.state.gateway, clock, queue)
     finally:
         # Not told of a test's failure, which its task group would wrap in an ExceptionGroup.
         await lifespan.__aexit__(None, None, None)

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from db.errors import AgentNotActive, InvalidInput, NotFound, ScopeExceeded, TooManyCredentials
 from db.records import Agent, Credential, CredentialStatus, JSONObject
+from gateway.auth.clients import NO_HASH
 from gateway.auth.jwk import thumbprint
 from gateway.auth.principal import beyond
 from gateway.auth.secrets import HashedSecret
@@ -21,8 +22,6 @@ from gateway.services.call import Call
 # Of both kinds, replaced ones included until their overlap is over: an agent has so many ways in at
 # most, and a chain of rotations cannot make more.
 MAX_USABLE = 10
-# What stands in the place of a hash, and is none: no secret matches it.
-NO_SECRET = "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def key_credential(
     return Credential(
         credential_id=uuid4(),
         client_id=agent_id,
-        secret_hash=NO_SECRET,
+        secret_hash=NO_HASH,
         status=CredentialStatus.ACTIVE,
         created_at=now,
         expires_at=expires_at,
